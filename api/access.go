@@ -1,0 +1,63 @@
+package api
+
+// UserCheckAccess asks whether a user may do an action on an item. success
+// is the answer.
+//
+// The user must exist in this role and be active, and so must the owner and
+// every user that the item is shared with.
+var UserCheckAccess = define[UserCheckAccessParams, UserCheckAccessResult](Spec{
+	Name:     "user-check-access",
+	ReadOnly: true,
+	Limit:    LimitUser,
+	Fails:    []Code{CodeAccessCheckFailed, CodeUserNotValid, CodeRelatedNotFound, CodeActionNotPermitted},
+	Done:     "The check was made. Access is granted.",
+})
+
+// UserCheckAccessParams are the parameters of [UserCheckAccess].
+type UserCheckAccessParams struct {
+	// UserID is the user who wants to act.
+	UserID int64 `json:"user_id"`
+	// UserRole is the user's role; it must be the one in the database.
+	UserRole string `json:"user_role"`
+	// Action is one of the policy's actions.
+	Action string `json:"action"`
+	// TargetName is one of the policy's items.
+	TargetName string `json:"target_name"`
+	// TargetOwner is the id of the item's owner.
+	TargetOwner int64 `json:"target_owner"`
+	// TargetVisibility is one of the policy's visibilities.
+	TargetVisibility string `json:"target_visibility"`
+	// TargetSharedWith holds the ids of the users that the item is shared
+	// with, separated by commas; empty, "none" or null for nobody.
+	TargetSharedWith Null[string] `json:"target_sharedwith" max:"65536"`
+}
+
+// UserCheckAccessResult is the empty result of [UserCheckAccess].
+type UserCheckAccessResult struct{}
+
+// UserCheckLimit asks whether a value is within a limit of a user's role.
+// success is the answer. Nothing is counted.
+//
+// A limit that the role does not have is not limited.
+var UserCheckLimit = define[UserCheckLimitParams, UserCheckLimitResult](Spec{
+	Name:     "user-check-limit",
+	ReadOnly: true,
+	Limit:    LimitUser,
+	Fails:    []Code{CodeLimitCheckFailed, CodeUserNotValid, CodeOverLimit},
+	Done:     "The check was made. The value is within the limit.",
+})
+
+// UserCheckLimitParams are the parameters of [UserCheckLimit].
+type UserCheckLimitParams struct {
+	// UserID is the user.
+	UserID int64 `json:"user_id"`
+	// UserRole is the user's role; it must be the one in the database.
+	UserRole string `json:"user_role"`
+	// LimitName is one of the limits of the role.
+	LimitName string `json:"limit_name"`
+	// ValueToCheck is the value, as a number or a string of digits.
+	ValueToCheck Any `json:"value_to_check"`
+}
+
+// UserCheckLimitResult is the empty result of [UserCheckLimit].
+type UserCheckLimitResult struct{}

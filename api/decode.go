@@ -1,0 +1,119 @@
+package api
+
+import (
+	"reflect"
+	"strings"
+
+	"github.com/go-json-experiment/json/jsontext"
+)
+
+// A Problem says what is wrong with one parameter of a request.
+type Problem struct {
+	// Param is the parameter's name, never its value.
+	Param string `json:"param"`
+	// Problem is one of the Problem constants.
+	Problem string `json:"problem"`
+	// RequiredType holds the accepted type words.
+	RequiredType TypeWords `json:"required_type"`
+	// RequiredParam reports whether the parameter may not be left out.
+	RequiredParam bool `json:"required_param"`
+	// Accepted says which values of the type are accepted; empty when all.
+	Accepted string `json:"accepted,omitzero"`
+}
+
+// TypeWords are the wire's words for the types that a parameter accepts. On
+// the wire a single one is a string, several are an array.
+type TypeWords []string
+
+// MarshalJSON returns the wire form.
+func (t TypeWords) MarshalJSON() ([]byte, error) {
+	quoted := make([]string, len(t))
+	for i, word := range t {
+		quoted[i] = `"` + word + `"`
+	}
+	if len(quoted) == 1 {
+		return []byte(quoted[0]), nil
+	}
+	return []byte("[" + strings.Join(quoted, ",") + "]"), nil
+}
+
+// UnmarshalJSON reads the wire form.
+func (t *TypeWords) UnmarshalJSON(text []byte) error {
+	*t = nil
+	d := jsontext.NewDecoder(strings.NewReader(string(text)))
+	for {
+		token, err := d.ReadToken()
+		if err != nil {
+			return err
+		}
+		if token.Kind() == '"' {
+			*t = append(*t, token.String())
+		}
+		if d.StackDepth() == 0 {
+			return nil
+		}
+	}
+}
+
+// A Member is one member of a request's body.
+type Member struct {
+	Name  string
+	Value jsontext.Value
+}
+
+// Decode reads the members of a request's body into p. Members that the
+// request does not declare are ignored, unless they differ from a declared
+// one only in letter case. All problems are returned at once, in the order of
+// [Spec.Params]; p is usable only when there are none.
+func (r Request[P, R]) Decode(members []Member, p *P) []Problem {
+	return r.spec.decode(members, reflect.ValueOf(p).Elem())
+}
+
+func (s *Spec) decode(members []Member, params reflect.Value) []Problem {
+	var problems []Problem
+	report := func(f *field, problem string) {
+		accepted := ""
+		if problem == ProblemTooLong || problem == ProblemOutOfRange {
+			accepted = f.bounds.String()
+		}
+		problems = append(problems, Problem{
+			Param: f.name, Problem: problem, RequiredType: f.types,
+			RequiredParam: f.required, Accepted: accepted,
+		})
+	}
+	for i := range s.params {
+		f := &s.params[i]
+		raw, problem := find(members, f.name)
+		switch {
+		case problem != "":
+			report(f, problem)
+		case raw == nil:
+			if f.required {
+				report(f, ProblemMissing)
+			}
+		default:
+			if problem := decodeValue(params.Field(f.index).Addr().Interface(), raw, f.bounds); problem != "" {
+				report(f, problem)
+			}
+		}
+	}
+	return problems
+}
+
+// find returns the value of the member called name. A second one, or one
+// whose name differs only in letter case, is a problem: an attacker must not
+// be able to show two readers two values.
+func find(members []Member, name string) (value jsontext.Value, problem string) {
+	for i := range members {
+		m := &members[i]
+		switch {
+		case m.Name == name && value != nil:
+			problem = ProblemDuplicate
+		case m.Name == name:
+			value = m.Value
+		case len(m.Name) == len(name) && strings.EqualFold(m.Name, name):
+			problem = ProblemLetterCase
+		}
+	}
+	return value, problem
+}

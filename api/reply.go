@@ -1,0 +1,185 @@
+package api
+
+import (
+	"errors"
+	"fmt"
+	"reflect"
+
+	"github.com/go-json-experiment/json"
+	"github.com/go-json-experiment/json/jsontext"
+)
+
+// AppendSuccess appends the reply to a request that succeeded to dst. reqid is
+// the request's own, as its JSON text.
+func (r Request[P, R]) AppendSuccess(dst, reqid []byte, result *R) ([]byte, error) {
+	keys, err := json.Marshal(result)
+	if err != nil {
+		return nil, fmt.Errorf("encode the result of %s: %w", r.spec.Name, err)
+	}
+	var messages []string
+	if own, ok := any(result).(interface{ OwnMessages() []string }); ok {
+		messages = own.OwnMessages()
+	} else if r.spec.Done != "" {
+		messages = []string{r.spec.Done}
+	}
+	dst = append(dst, `{"success":true,"response":{"success":true,`...)
+	if keys = keys[1 : len(keys)-1]; len(keys) > 0 {
+		dst = append(append(dst, keys...), ',')
+	}
+	dst = appendMessages(dst, "messages", messages)
+	dst = append(dst, '}', ',')
+	return appendTail(dst, reqid, messages, nil), nil
+}
+
+// AppendFailure appends the reply to a request that failed to dst. Keys of the
+// result that are present on failures too show what result holds, null for
+// what it does not.
+func (r Request[P, R]) AppendFailure(dst, reqid []byte, result *R, f *Failure) ([]byte, error) {
+	dst = append(dst, `{"success":false,"response":{"success":false,`...)
+	if f.Code == CodeInvalidParams {
+		return appendInvalid(dst, reqid, f)
+	}
+	v := reflect.ValueOf(result).Elem()
+	for i := range r.spec.result {
+		key := &r.spec.result[i]
+		if !key.onFailure {
+			continue
+		}
+		value := []byte("null")
+		if field := v.Field(key.index); field.Kind() != reflect.Slice || !field.IsNil() {
+			var err error
+			value, err = json.Marshal(field.Interface())
+			if err != nil {
+				return nil, fmt.Errorf("encode the failure of %s: %w", r.spec.Name, err)
+			}
+		}
+		dst = append(dst, '"')
+		dst = append(append(dst, key.name...), `":`...)
+		dst = append(append(dst, value...), ',')
+	}
+	dst = appendMessages(dst, "messages", f.Messages)
+	dst = append(dst, ',')
+	dst = appendReason(dst, f)
+	dst = append(dst, '}', ',')
+	return appendTail(dst, reqid, f.Messages, f), nil
+}
+
+// appendInvalid keeps the doubly nested response that published clients find
+// the problems in.
+func appendInvalid(dst, reqid []byte, f *Failure) ([]byte, error) {
+	problems, err := json.Marshal(f.Problems)
+	if err != nil {
+		return nil, fmt.Errorf("encode problems: %w", err)
+	}
+	dst = append(dst, `"response":{`...)
+	dst = appendReason(dst, f)
+	dst = append(append(dst, `,"problems":`...), problems...)
+	dst = append(dst, `},`...)
+	dst = appendMessages(dst, "messages", f.Messages)
+	dst = append(dst, ',')
+	dst = appendReason(dst, f)
+	dst = append(dst, '}', ',')
+	return appendTail(dst, reqid, f.Messages, f), nil
+}
+
+// appendTail writes the members after "response": the messages under the
+// names of both generations of clients, the failure and the reqid.
+func appendTail(dst, reqid []byte, messages []string, f *Failure) []byte {
+	dst = appendMessages(dst, "messages", messages)
+	dst = append(dst, ',')
+	dst = appendMessages(dst, "message", messages)
+	if f != nil {
+		dst = append(dst, ',')
+		dst = appendReason(dst, f)
+	}
+	dst = append(append(dst, `,"reqid":`...), reqid...)
+	return append(dst, '}')
+}
+
+func appendMessages(dst []byte, name string, messages []string) []byte {
+	dst = append(append(append(dst, '"'), name...), `":[`...)
+	for i, m := range messages {
+		if i > 0 {
+			dst = append(dst, ',')
+		}
+		dst = appendText(dst, m)
+	}
+	return append(dst, ']')
+}
+
+func appendReason(dst []byte, f *Failure) []byte {
+	dst = append(dst, `"failure_code":`...)
+	dst = appendText(dst, string(f.Code))
+	dst = append(dst, `,"failure_reason":`...)
+	return appendText(dst, f.Reason)
+}
+
+func appendText(dst []byte, text string) []byte {
+	// The error only tells that invalid UTF-8 was replaced.
+	quoted, _ := jsontext.AppendQuote(dst, text)
+	return quoted
+}
+
+// Invalid returns the failure for a request whose parameters have problems.
+func Invalid(request string, problems []Problem) *Failure {
+	f := Fail(CodeInvalidParams, "The request "+request+" has invalid parameters.")
+	f.Problems = problems
+	return f
+}
+
+// A Reply is a server's answer to one request, as a client reads it.
+type Reply struct {
+	Success  bool
+	Messages []string
+	// ReqID is the JSON text of the request's own id.
+	ReqID jsontext.Value
+	// Response is the whole result object, which repeats success, messages
+	// and the failure members.
+	Response jsontext.Value
+	// Failure is set when Success is false.
+	Failure *Failure
+}
+
+// ParseReply reads the JSON text of an opened reply.
+func ParseReply(text []byte) (*Reply, error) {
+	var wire struct {
+		Success  *bool          `json:"success"`
+		Response jsontext.Value `json:"response"`
+		Messages []string       `json:"messages"`
+		ReqID    jsontext.Value `json:"reqid"`
+		Code     Code           `json:"failure_code"`
+		Reason   string         `json:"failure_reason"`
+	}
+	if err := json.Unmarshal(text, &wire); err != nil {
+		return nil, fmt.Errorf("read reply: %w", err)
+	}
+	if wire.Success == nil || wire.Response.Kind() != '{' {
+		return nil, errors.New("read reply: success or response is missing")
+	}
+	reply := &Reply{Success: *wire.Success, Messages: wire.Messages, ReqID: wire.ReqID, Response: wire.Response}
+	if reply.Success {
+		return reply, nil
+	}
+	reply.Failure = &Failure{Code: wire.Code, Reason: wire.Reason, Messages: wire.Messages}
+	if wire.Code == CodeInvalidParams {
+		var nested struct {
+			Response struct {
+				Problems []Problem `json:"problems"`
+			} `json:"response"`
+		}
+		if err := json.Unmarshal(wire.Response, &nested); err != nil {
+			return nil, fmt.Errorf("read problems of reply: %w", err)
+		}
+		reply.Failure.Problems = nested.Response.Problems
+	}
+	return reply, nil
+}
+
+// Result reads the keys of a successful reply.
+func (r Request[P, R]) Result(reply *Reply) (R, error) {
+	var result R
+	if err := json.Unmarshal(reply.Response, &result); err != nil {
+		return result, fmt.Errorf("read result of %s: %w", r.spec.Name, err)
+	}
+	return result, nil
+}

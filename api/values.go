@@ -1,0 +1,466 @@
+package api
+
+import (
+	"bytes"
+	"fmt"
+	"io"
+	"log/slog"
+	"math"
+	"strconv"
+	"strings"
+	"time"
+	"unicode/utf8"
+
+	"github.com/go-json-experiment/json"
+	"github.com/go-json-experiment/json/jsontext"
+)
+
+// Problems that validation finds with a parameter. The first two are the
+// words that published clients know.
+const (
+	ProblemMissing    = "missing"
+	ProblemType       = "incorrect type"
+	ProblemTooLong    = "too long"
+	ProblemTooDeep    = "too deeply nested"
+	ProblemOutOfRange = "out of range"
+	ProblemText       = "invalid text"
+	ProblemDuplicate  = "duplicate"
+	ProblemLetterCase = "wrong letter case"
+)
+
+// A Password is a password as the end user typed it. It formats and logs as
+// "[password]"; only JSON shows it.
+type Password string
+
+// An Email is an e-mail address as it was sent. It formats and logs as
+// "[email]"; only JSON shows it.
+type Email string
+
+// A SessionToken is the secret that names a session. It formats and logs as
+// "[session token]"; only JSON shows it.
+type SessionToken string
+
+// Format hides the value from every verb of package fmt.
+func (Password) Format(w fmt.State, _ rune) { hide(w, "[password]") }
+
+// Format hides the value from every verb of package fmt.
+func (Email) Format(w fmt.State, _ rune) { hide(w, "[email]") }
+
+// Format hides the value from every verb of package fmt.
+func (SessionToken) Format(w fmt.State, _ rune) { hide(w, "[session token]") }
+
+// LogValue hides the value from logs.
+func (Password) LogValue() slog.Value { return slog.StringValue("[password]") }
+
+// LogValue hides the value from logs.
+func (Email) LogValue() slog.Value { return slog.StringValue("[email]") }
+
+// LogValue hides the value from logs.
+func (SessionToken) LogValue() slog.Value { return slog.StringValue("[session token]") }
+
+func hide(w fmt.State, label string) {
+	// fmt.State cannot fail in a way that the caller of a verb could handle.
+	_, _ = io.WriteString(w, label)
+}
+
+// Object is a JSON object as it was sent, for example a user's extra_info.
+type Object jsontext.Value
+
+// MarshalJSON returns the object's text, or null when there is none.
+func (o Object) MarshalJSON() ([]byte, error) { return rawOrNull(o) }
+
+// UnmarshalJSON keeps a copy of the text.
+func (o *Object) UnmarshalJSON(text []byte) error {
+	*o = bytes.Clone(text)
+	return nil
+}
+
+// Any is any JSON value but null, as it was sent.
+type Any jsontext.Value
+
+// MarshalJSON returns the value's text.
+func (a Any) MarshalJSON() ([]byte, error) { return rawOrNull(a) }
+
+// UnmarshalJSON keeps a copy of the text.
+func (a *Any) UnmarshalJSON(text []byte) error {
+	*a = bytes.Clone(text)
+	return nil
+}
+
+func rawOrNull(text []byte) ([]byte, error) {
+	if len(text) == 0 {
+		return []byte("null"), nil
+	}
+	return text, nil
+}
+
+// Float is a number that was sent with a fraction or an exponent.
+type Float float64
+
+// MarshalJSON keeps the fraction, without which the wire would take the
+// number for an integer.
+func (f Float) MarshalJSON() ([]byte, error) {
+	if math.IsNaN(float64(f)) || math.IsInf(float64(f), 0) {
+		return nil, fmt.Errorf("api: %v is not a JSON number", float64(f))
+	}
+	text := strconv.FormatFloat(float64(f), 'g', -1, 64)
+	if !strings.ContainsAny(text, ".e") {
+		text += ".0"
+	}
+	return []byte(text), nil
+}
+
+// UserRef is a user id that clients may also send as a string of digits.
+type UserRef int64
+
+// Null is a parameter that must be sent but may be null. The zero value is
+// null.
+type Null[T any] struct {
+	Value T
+	// Set is false for null.
+	Set bool
+}
+
+// Of returns a non-null parameter.
+func Of[T any](v T) Null[T] { return Null[T]{Value: v, Set: true} }
+
+// MarshalJSON returns the value or null.
+func (n Null[T]) MarshalJSON() ([]byte, error) {
+	if !n.Set {
+		return []byte("null"), nil
+	}
+	return json.Marshal(n.Value)
+}
+
+// Opt is a parameter that may be left out. The zero value is left out.
+type Opt[T any] struct {
+	Value T
+	// Set is false when the parameter was left out.
+	Set bool
+}
+
+// Some returns a parameter that is present.
+func Some[T any](v T) Opt[T] { return Opt[T]{Value: v, Set: true} }
+
+// IsZero makes the encoder leave an unset parameter out.
+func (o Opt[T]) IsZero() bool { return !o.Set }
+
+// MarshalJSON returns the value.
+func (o Opt[T]) MarshalJSON() ([]byte, error) { return json.Marshal(o.Value) }
+
+type optionalParam interface{ optional() }
+
+func (*Opt[T]) optional() {}
+
+// nullable lets Null and Opt tell their parts without naming T.
+type nullable interface {
+	elem() any
+	decode(raw jsontext.Value, b bounds) (problem string)
+}
+
+func (n *Null[T]) elem() any { return &n.Value }
+
+func (n *Null[T]) decode(raw jsontext.Value, b bounds) string {
+	if raw.Kind() == 'n' {
+		return ""
+	}
+	n.Set = true
+	return decodeValue(&n.Value, raw, b)
+}
+
+func (o *Opt[T]) elem() any { return &o.Value }
+
+// decode ignores a falsy value of the wrong type, as published clients send
+// null or "" for "not given".
+func (o *Opt[T]) decode(raw jsontext.Value, b bounds) string {
+	problem := decodeValue(&o.Value, raw, b)
+	if problem != "" && falsy(raw) {
+		return ""
+	}
+	o.Set = problem == ""
+	return problem
+}
+
+func falsy(raw jsontext.Value) bool {
+	switch raw.Kind() {
+	case 'n', 'f':
+		return true
+	case '"':
+		return len(raw) == 2
+	case '0':
+		f, err := strconv.ParseFloat(string(raw), 64)
+		return err == nil && f == 0
+	case '[', '{':
+		return len(bytes.TrimSpace(raw[1:len(raw)-1])) == 0
+	}
+	return false
+}
+
+func wireTypes(ptr any) []string {
+	switch p := ptr.(type) {
+	case nullable:
+		inner := wireTypes(p.elem())
+		if _, ok := ptr.(optionalParam); ok {
+			return inner
+		}
+		return append(inner, "None")
+	default:
+		return []string{elemType(ptr)}
+	}
+}
+
+// elemType returns the wire's type word for a Go parameter.
+func elemType(ptr any) string {
+	switch p := ptr.(type) {
+	case *string, *Email, *Password, *SessionToken:
+		return "str"
+	case *int64, *UserRef:
+		return "int"
+	case *bool:
+		return "bool"
+	case *Float:
+		return "float"
+	case *Object:
+		return "dict"
+	case *Any:
+		return "Any"
+	case nullable:
+		return elemType(p.elem())
+	}
+	panic(fmt.Sprintf("api: no wire type for %T", ptr))
+}
+
+// decodeValue parses raw into *ptr. It returns the problem, or "".
+func decodeValue(ptr any, raw jsontext.Value, b bounds) string {
+	switch p := ptr.(type) {
+	case *string:
+		return decodeText(p, raw, b, false)
+	case *Email:
+		return decodeText((*string)(p), raw, b, false)
+	case *SessionToken:
+		return decodeText((*string)(p), raw, b, false)
+	case *Password:
+		return decodeText((*string)(p), raw, b, true)
+	case *int64:
+		return decodeInt(p, raw, b)
+	case *UserRef:
+		return decodeUserRef(p, raw, b)
+	case *bool:
+		return decodeBool(p, raw)
+	case *Float:
+		return decodeFloat(p, raw)
+	case *Object:
+		return decodeRaw((*[]byte)(p), raw, b, raw.Kind() == '{')
+	case *Any:
+		return decodeRaw((*[]byte)(p), raw, b, raw.Kind() != 'n')
+	case nullable:
+		return p.decode(raw, b)
+	}
+	panic(fmt.Sprintf("api: no decoder for %T", ptr)) // unreachable: define checked the type
+}
+
+func decodeText(p *string, raw jsontext.Value, b bounds, nulAllowed bool) string {
+	if raw.Kind() != '"' {
+		return ProblemType
+	}
+	if inner := raw[1 : len(raw)-1]; bytes.IndexByte(inner, '\\') < 0 {
+		if !utf8.Valid(inner) {
+			return ProblemText
+		}
+		*p = string(inner)
+	} else {
+		text, err := jsontext.AppendUnquote(nil, raw)
+		if err != nil {
+			return ProblemText
+		}
+		*p = string(text)
+	}
+	if int64(len(*p)) > b.max && int64(utf8.RuneCountInString(*p)) > b.max {
+		return ProblemTooLong
+	}
+	// Databases other than SQLite cannot store U+0000.
+	if !nulAllowed && strings.IndexByte(*p, 0) >= 0 {
+		return ProblemText
+	}
+	return ""
+}
+
+func decodeInt(p *int64, raw jsontext.Value, b bounds) string {
+	if raw.Kind() != '0' || bytes.ContainsAny(raw, ".eE") {
+		return ProblemType
+	}
+	n, err := strconv.ParseInt(string(raw), 10, 64)
+	if err != nil || n < b.min || n > b.max {
+		return ProblemOutOfRange
+	}
+	*p = n
+	return ""
+}
+
+func decodeUserRef(p *UserRef, raw jsontext.Value, b bounds) string {
+	if raw.Kind() != '"' {
+		return decodeInt((*int64)(p), raw, b)
+	}
+	var text string
+	if problem := decodeText(&text, raw, bounds{max: 20}, false); problem != "" {
+		return problem
+	}
+	n, err := strconv.ParseInt(text, 10, 64)
+	if err != nil {
+		return ProblemType
+	}
+	if n < b.min || n > b.max {
+		return ProblemOutOfRange
+	}
+	*p = UserRef(n)
+	return ""
+}
+
+func decodeBool(p *bool, raw jsontext.Value) string {
+	switch raw.Kind() {
+	case 't':
+		*p = true
+	case 'f':
+		*p = false
+	default:
+		return ProblemType
+	}
+	return ""
+}
+
+func decodeFloat(p *Float, raw jsontext.Value) string {
+	if raw.Kind() != '0' || !bytes.ContainsAny(raw, ".eE") {
+		return ProblemType
+	}
+	f, err := strconv.ParseFloat(string(raw), 64)
+	if err != nil {
+		return ProblemOutOfRange
+	}
+	*p = Float(f)
+	return ""
+}
+
+func decodeRaw(p *[]byte, raw jsontext.Value, b bounds, typeOK bool) string {
+	if !typeOK {
+		return ProblemType
+	}
+	switch {
+	case int64(len(raw)) > b.max:
+		return ProblemTooLong
+	case depth(raw) > maxDepth:
+		return ProblemTooDeep
+	case raw.IsValid(): // no duplicate names, all of it UTF-8
+		*p = bytes.Clone(raw)
+		return ""
+	case raw.IsValid(jsontext.AllowDuplicateNames(true)):
+		return ProblemDuplicate
+	default:
+		return ProblemText
+	}
+}
+
+// maxDepth is how deeply a parameter's arrays and objects may be nested.
+const maxDepth = 32
+
+// depth returns how deeply the arrays and objects of a JSON value are nested.
+func depth(raw jsontext.Value) int {
+	depth, deepest := 0, 0
+	inText := false
+	for i := 0; i < len(raw); i++ {
+		switch c := raw[i]; {
+		case inText && c == '\\':
+			i++ // what is escaped cannot end the text
+		case c == '"':
+			inText = !inText
+		case inText:
+		case c == '{', c == '[':
+			depth++
+			deepest = max(deepest, depth)
+		case c == '}', c == ']':
+			depth--
+		}
+	}
+	return deepest
+}
+
+// A Time is a moment on the wire: ISO 8601 in UTC without a zone, to the
+// microsecond, the fraction left out when it is zero. The zero Time is null.
+type Time time.Time
+
+// MarshalJSON returns the wire form.
+func (t Time) MarshalJSON() ([]byte, error) {
+	u := time.Time(t).UTC().Truncate(time.Microsecond)
+	switch {
+	case u.IsZero():
+		return []byte("null"), nil
+	case u.Nanosecond() == 0:
+		return u.AppendFormat(nil, `"2006-01-02T15:04:05"`), nil
+	default:
+		return u.AppendFormat(nil, `"2006-01-02T15:04:05.000000"`), nil
+	}
+}
+
+// UnmarshalJSON accepts everything that [ParseTime] does, and null.
+func (t *Time) UnmarshalJSON(text []byte) error {
+	if string(text) == "null" {
+		*t = Time{}
+		return nil
+	}
+	var s string
+	if err := json.Unmarshal(text, &s); err != nil {
+		return fmt.Errorf("read time: %w", err)
+	}
+	parsed, err := ParseTime(s)
+	if err != nil {
+		return err
+	}
+	*t = Time(parsed)
+	return nil
+}
+
+// An Expiry is a Time that always shows its six fraction digits, because
+// clients of the first generation refuse an expiry without a fraction.
+type Expiry time.Time
+
+// MarshalJSON returns the wire form.
+func (e Expiry) MarshalJSON() ([]byte, error) {
+	u := time.Time(e).UTC()
+	if u.IsZero() {
+		return []byte("null"), nil
+	}
+	return u.AppendFormat(nil, `"2006-01-02T15:04:05.000000"`), nil
+}
+
+// UnmarshalJSON accepts everything that [ParseTime] does, and null.
+func (e *Expiry) UnmarshalJSON(text []byte) error { return (*Time)(e).UnmarshalJSON(text) }
+
+// timeLayouts are the accepted forms; Go accepts a fraction of any length
+// after the seconds whether or not the layout names one.
+var timeLayouts = [...]string{
+	"2006-1-2T15:4:5",
+	"2006-1-2T15:4:5Z07:00",
+	"2006-1-2T15:4:5Z0700",
+}
+
+// ParseTime reads a moment as clients write it: ISO 8601 with one or two
+// digits for all parts but the year, with or without a fraction of up to nine
+// digits, with or without "Z" or an offset; without either it is UTC. The
+// result is in UTC, cut to the microsecond, and lies in the years 1 to 9999.
+func ParseTime(s string) (time.Time, error) {
+	if len(s) > 40 {
+		return time.Time{}, fmt.Errorf("time of %d characters is too long", len(s))
+	}
+	s = strings.Replace(strings.Replace(s, "t", "T", 1), "z", "Z", 1)
+	for _, layout := range timeLayouts {
+		t, err := time.Parse(layout, s)
+		if err != nil {
+			continue
+		}
+		t = t.UTC().Truncate(time.Microsecond)
+		if t.IsZero() || t.Year() < 1 || t.Year() > 9999 {
+			break
+		}
+		return t, nil
+	}
+	return time.Time{}, fmt.Errorf("time is not of the form 2030-01-31T23:59:59.000000")
+}

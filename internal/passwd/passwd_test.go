@@ -1,0 +1,173 @@
+package passwd_test
+
+import (
+	"context"
+	"errors"
+	"strings"
+	"testing"
+
+	"authnzerver/internal/passwd"
+)
+
+// cheap makes hashing fast enough for tests.
+var cheap = passwd.Params{MemoryKiB: 64, Passes: 1, Lanes: 1}
+
+// TestVerifyArgon2CFFI verifies hashes that argon2-cffi 21.1 with the C
+// reference library made.
+func TestVerifyArgon2CFFI(t *testing.T) {
+	const phrase = "correct horse battery staple"
+	pool := passwd.NewPool(passwd.Options{Workers: 1})
+	for _, test := range []struct {
+		name, hash, password string
+		outdated             bool
+	}{
+		{"default since 21.2", "$argon2id$v=19$m=65536,t=3,p=4$8yYJn4r2nl8jqH4PdqFAnQ$PAO2Seig4z+7YzVXEkXaKANOouTNfFODrBW6OHbZwRw", phrase, false},
+		{"default before 21.2", "$argon2id$v=19$m=102400,t=2,p=8$YzImPWMDeQk0WFZo4kjZ1g$/zqbXYNjIuGpwWe35niQbA", phrase, true},
+		{"argon2i", "$argon2i$v=19$m=1024,t=2,p=2$AiabhrpLH7m0yl8w7bLLlA$wCo0XYE93YC67p9RDGo9BQ+DHET1NTFwgjcTTzVyTj4", phrase, true},
+		{"argon2d", "$argon2d$v=19$m=1024,t=2,p=2$HsBkJcCwnfcggX+3FY1oqg$Om02+iK9uipE50Ypd0fz1QPccyFAHIrcgA6xIBISAAM", phrase, true},
+		{"memory not divisible by lanes", "$argon2id$v=19$m=1031,t=1,p=3$7dHNCXfv/vg$vHozUM6dwQaKGK4uB7vm6uFAW0gnUtuc", phrase, true},
+		{"not ASCII", "$argon2id$v=19$m=512,t=1,p=1$UmWdnK5P06cRjTFzguEGzw$r5RYX/47ge7jPOWTq7XyGvxUcs8GtTPnyylvnrTi4ds", "пароль ☃ 😀", true},
+		{"cut at 256 characters", "$argon2id$v=19$m=512,t=1,p=1$cuu03h/EiIBkBrgEphFjwg$ClAhF2OlJnr31146YTcmukksUMKQSa5QxbRS3L5sVLs", strings.Repeat("é", 300), true},
+		{"of 256 characters", "$argon2id$v=19$m=512,t=1,p=1$cuu03h/EiIBkBrgEphFjwg$ClAhF2OlJnr31146YTcmukksUMKQSa5QxbRS3L5sVLs", strings.Repeat("é", 256), true},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			got, err := pool.Verify(t.Context(), test.hash, test.password)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if want := (passwd.Result{Match: true, Outdated: test.outdated}); got != want {
+				t.Errorf("right password: %+v, want %+v", got, want)
+			}
+			got, err = pool.Verify(t.Context(), test.hash, "x"+test.password)
+			if err != nil || got != (passwd.Result{}) {
+				t.Errorf("wrong password: %+v, %v", got, err)
+			}
+		})
+	}
+}
+
+func TestHashVerifies(t *testing.T) {
+	pool := passwd.NewPool(passwd.Options{Params: cheap, Workers: 2})
+	for _, password := range []string{"", "x", strings.Repeat("é", 257), strings.Repeat("p", 1024), "nul\x00byte"} {
+		stored, err := pool.Hash(t.Context(), password)
+		if err != nil {
+			t.Fatal(err)
+		}
+		got, err := pool.Verify(t.Context(), stored, password)
+		if err != nil || got != (passwd.Result{Match: true}) {
+			t.Errorf("%d characters: %+v, %v", len(password), got, err)
+		}
+		if len(password) > 256 {
+			got, err = pool.Verify(t.Context(), stored, password[:len(password)-2])
+			if err != nil || got.Match {
+				t.Errorf("%d characters: a shorter one matched (%v): the password was cut", len(password), err)
+			}
+		}
+		again, err := pool.Hash(t.Context(), password)
+		if err != nil || again == stored {
+			t.Errorf("two hashes of one password are equal (%v)", err)
+		}
+	}
+}
+
+// TestCost checks that no outcome for passwords of up to 256 characters costs
+// more or fewer hashes than another, whether or not there is a user.
+func TestCost(t *testing.T) {
+	pool := passwd.NewPool(passwd.Options{Params: cheap, Workers: 1})
+	stored, err := pool.Hash(t.Context(), "right")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, test := range []struct {
+		name, hash, password string
+		cost                 uint64
+	}{
+		{"right", stored, "right", 1},
+		{"wrong", stored, "wrong", 1},
+		{"nobody", pool.Dummy(), "wrong", 1},
+		{"long and wrong", stored, strings.Repeat("w", 300), 2},
+		{"long, nobody", pool.Dummy(), strings.Repeat("w", 300), 2},
+	} {
+		before := pool.Computed()
+		_, err := pool.Verify(t.Context(), test.hash, test.password)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if cost := pool.Computed() - before; cost != test.cost {
+			t.Errorf("%s: %d hashes, want %d", test.name, cost, test.cost)
+		}
+	}
+	dummy, real := strings.Split(pool.Dummy(), "$"), strings.Split(stored, "$")
+	if dummy[3] != real[3] || len(pool.Dummy()) != len(stored) {
+		t.Errorf("the dummy's parameters are %s, a real hash's %s", dummy[3], real[3])
+	}
+}
+
+func TestVerifyMalformed(t *testing.T) {
+	pool := passwd.NewPool(passwd.Options{Workers: 1})
+	for _, stored := range []string{
+		"", "plain", "$2b$12$abcdefghijklmnopqrstuu",
+		"$argon2id$v=16$m=512,t=1,p=1$UmWdnK5P06cRjTFzguEGzw$r5RYX/47ge7jPOWTq7XyGvxUcs8GtTPnyylvnrTi4ds",
+		"$argon2x$v=19$m=512,t=1,p=1$UmWdnK5P06cRjTFzguEGzw$r5RYX/47ge7jPOWTq7XyGvxUcs8GtTPnyylvnrTi4ds",
+		"$argon2id$v=19$m=4194304,t=1,p=1$UmWdnK5P06cRjTFzguEGzw$r5RYX/47ge7jPOWTq7XyGvxUcs8GtTPnyylvnrTi4ds",
+		"$argon2id$v=19$m=512,t=17,p=1$UmWdnK5P06cRjTFzguEGzw$r5RYX/47ge7jPOWTq7XyGvxUcs8GtTPnyylvnrTi4ds",
+		"$argon2id$v=19$m=512,t=1,p=65$UmWdnK5P06cRjTFzguEGzw$r5RYX/47ge7jPOWTq7XyGvxUcs8GtTPnyylvnrTi4ds",
+		"$argon2id$v=19$m=512,t=0,p=1$UmWdnK5P06cRjTFzguEGzw$r5RYX/47ge7jPOWTq7XyGvxUcs8GtTPnyylvnrTi4ds",
+		"$argon2id$v=19$m=7,t=1,p=1$UmWdnK5P06cRjTFzguEGzw$r5RYX/47ge7jPOWTq7XyGvxUcs8GtTPnyylvnrTi4ds",
+		"$argon2id$v=19$m=512,t=1,p=1$$r5RYX/47ge7jPOWTq7XyGvxUcs8GtTPnyylvnrTi4ds",
+		"$argon2id$v=19$m=512,t=1,p=1$UmWdnK5P06cRjTFzguEGzw$",
+		"$argon2id$v=19$m=512,t=1,p=1$UmWdnK5P06cRjTFzguEGzw$r5RYX/47ge7jPOWTq7XyGvxUcs8GtTPnyylvnrTi4ds$",
+		"$argon2id$v=19$m=512,t=1,p=1$UmWdnK5P06cRjTFzguEGzw==$r5RYX/47ge7jPOWTq7XyGvxUcs8GtTPnyylvnrTi4ds",
+	} {
+		_, err := pool.Verify(t.Context(), stored, "password")
+		if !errors.Is(err, passwd.ErrMalformed) {
+			t.Errorf("%.60q: %v, want ErrMalformed", stored, err)
+		}
+	}
+	if pool.Computed() != 0 {
+		t.Errorf("%d hashes were computed for malformed input", pool.Computed())
+	}
+}
+
+func TestParseParams(t *testing.T) {
+	for text, want := range map[string]passwd.Params{
+		"m=65536,t=3,p=4":   passwd.DefaultParams,
+		"m=19456, t=2, p=1": {MemoryKiB: 19456, Passes: 2, Lanes: 1},
+	} {
+		got, err := passwd.ParseParams(text)
+		if err != nil || got != want {
+			t.Errorf("%q: %v, %v", text, got, err)
+		}
+	}
+	for _, text := range []string{"", "m=1,t=1,p=1", "m=65536,t=3", "t=3,m=65536,p=4", "m=65536,t=03,p=4", "m=65536,t=-3,p=4", "m=65536,t=3,p=4,x=1"} {
+		_, err := passwd.ParseParams(text)
+		if err == nil {
+			t.Errorf("%q was accepted", text)
+		}
+	}
+}
+
+func FuzzVerify(f *testing.F) {
+	f.Add("$argon2id$v=19$m=512,t=1,p=1$UmWdnK5P06cRjTFzguEGzw$r5RYX/47ge7jPOWTq7XyGvxUcs8GtTPnyylvnrTi4ds", "p")
+	f.Add("$argon2i$v=19$m=8,t=1,p=1$AAAAAAAAAAAAAAA$AAAAAAAAAAAAAAAA", "")
+	pool := passwd.NewPool(passwd.Options{Params: cheap, Workers: 1})
+	cancelled, cancel := context.WithCancel(context.Background())
+	cancel()
+	f.Fuzz(func(t *testing.T, stored, password string) {
+		// Cancelled, so that only the parser runs and not what it asks for.
+		result, err := pool.Verify(cancelled, stored, password)
+		if err == nil || result != (passwd.Result{}) {
+			t.Errorf("%+v, %v", result, err)
+		}
+	})
+}
+
+func BenchmarkHash(b *testing.B) {
+	pool := passwd.NewPool(passwd.Options{Workers: 1})
+	for b.Loop() {
+		_, err := pool.Hash(b.Context(), "correct horse battery staple")
+		if err != nil {
+			b.Fatal(err)
+		}
+	}
+}

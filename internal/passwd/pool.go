@@ -1,0 +1,184 @@
+// Package passwd hashes passwords under a budget of memory and processor time.
+//
+// One Argon2 hash takes tens of megabytes and a good part of a second of
+// processor time. A [Pool] computes only so many at once, lets only so many
+// wait, and refuses the rest at once, so that a flood of logins cannot take
+// the machine down. A password is never cut.
+package passwd
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"sync/atomic"
+)
+
+// ErrBusy: too many hashes are waiting already, or this one would have waited
+// too long. Nothing was computed; the same call may succeed later.
+var ErrBusy = errors.New("too many password hashes are waiting")
+
+// cutAt is where the later Python server cut passwords, in characters.
+const cutAt = 256
+
+// Options configure a Pool.
+type Options struct {
+	// Params are the cost of new hashes; DefaultParams when zero.
+	Params Params
+	// Workers is how many hashes are computed at once; at least 1.
+	Workers int
+	// Queue is how many more may wait for a worker.
+	Queue int
+}
+
+// A Pool computes password hashes. It is safe for concurrent use.
+type Pool struct {
+	params   Params
+	dummy    string
+	workers  chan struct{}
+	queue    int64
+	waiting  atomic.Int64
+	computed atomic.Uint64
+}
+
+// NewPool returns a Pool. It starts no goroutine and computes nothing yet.
+func NewPool(o Options) *Pool {
+	if o.Params == (Params{}) {
+		o.Params = DefaultParams
+	}
+	return &Pool{
+		params:  o.Params,
+		dummy:   random(o.Params).String(),
+		workers: make(chan struct{}, max(1, o.Workers)),
+		queue:   int64(max(0, o.Queue)),
+	}
+}
+
+// Params returns the cost of new hashes.
+func (p *Pool) Params() Params { return p.params }
+
+// Computed returns how many hashes were computed since the Pool was made.
+func (p *Pool) Computed() uint64 { return p.computed.Load() }
+
+// Dummy returns a hash that no password matches and that costs what a new hash
+// costs. Compared in place of a missing user's, it hides that there is none.
+func (p *Pool) Dummy() string { return p.dummy }
+
+// Unusable returns a new hash of the same kind for an account that nobody can
+// log in to with a password.
+func (p *Pool) Unusable() string { return random(p.params).String() }
+
+// Hash returns the hash of a password, a PHC string with a new random salt.
+// It fails with ErrBusy or with the error of ctx.
+func (p *Pool) Hash(ctx context.Context, password string) (string, error) {
+	h := random(p.params)
+	err := p.run(ctx, func() {
+		h.key = h.compute(password)
+		p.computed.Add(1)
+	})
+	if err != nil {
+		return "", fmt.Errorf("hash password: %w", err)
+	}
+	return h.String(), nil
+}
+
+// A Result is the outcome of comparing a password with a stored hash. The zero
+// Result is "no match".
+type Result struct {
+	// Match reports whether the password is the right one.
+	Match bool
+	// Outdated reports that the password matched but that its hash should be
+	// replaced: its parameters differ from the Pool's, or it was made of the
+	// first 256 characters only, as the later Python server did.
+	Outdated bool
+}
+
+// Verify compares a password with a stored hash, which may have other
+// parameters than the Pool's. It computes one hash, or two for a password of
+// more than 256 characters that does not match as a whole. It fails with
+// ErrMalformed, ErrBusy or the error of ctx.
+//
+// When ctx ends first, Verify returns at once, but its hash holds its worker
+// until it is done: hanging up does not free capacity for the next guess.
+func (p *Pool) Verify(ctx context.Context, stored, password string) (Result, error) {
+	h, err := parse(stored)
+	if err != nil {
+		return Result{}, err
+	}
+	result := make(chan Result, 1)
+	err = p.run(ctx, func() { result <- p.verify(h, password) })
+	if err != nil {
+		return Result{}, fmt.Errorf("verify password: %w", err)
+	}
+	return <-result, nil
+}
+
+func (p *Pool) verify(h *hash, password string) Result {
+	p.computed.Add(1)
+	if h.matches(password) {
+		return Result{Match: true, Outdated: !h.current(p.params)}
+	}
+	first, longer := cut(password, cutAt)
+	if !longer {
+		return Result{}
+	}
+	p.computed.Add(1)
+	match := h.matches(first)
+	return Result{Match: match, Outdated: match}
+}
+
+// cut returns the first n characters of s and whether there are more.
+func cut(s string, n int) (string, bool) {
+	for i := range s {
+		if n == 0 {
+			return s[:i], true
+		}
+		n--
+	}
+	return s, false
+}
+
+// run does work on a worker, as soon as one is free.
+func (p *Pool) run(ctx context.Context, work func()) error {
+	err := p.acquire(ctx)
+	if err != nil {
+		return err
+	}
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		defer func() { <-p.workers }()
+		work()
+	}()
+	select {
+	case <-done:
+		return nil
+	case <-ctx.Done():
+		return ctx.Err()
+	}
+}
+
+func (p *Pool) acquire(ctx context.Context) error {
+	err := ctx.Err()
+	if err != nil {
+		return err
+	}
+	select {
+	case p.workers <- struct{}{}:
+		return nil
+	default:
+	}
+	if p.waiting.Add(1) > p.queue {
+		p.waiting.Add(-1)
+		return ErrBusy
+	}
+	defer p.waiting.Add(-1)
+	select {
+	case p.workers <- struct{}{}:
+		return nil
+	case <-ctx.Done():
+		if errors.Is(ctx.Err(), context.DeadlineExceeded) {
+			return fmt.Errorf("%w: none was free in time", ErrBusy)
+		}
+		return ctx.Err()
+	}
+}

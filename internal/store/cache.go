@@ -1,0 +1,84 @@
+package store
+
+import (
+	"sync"
+
+	"github.com/maypok86/otter/v2"
+
+	"authnzerver/internal/token"
+)
+
+// Sizes of the cache in rows. A session takes about 300 bytes and a user about
+// 1 KiB, so that a full cache stays under 50 MB.
+const (
+	cachedSessions = 100_000
+	cachedUsers    = 20_000
+)
+
+// A cache holds sessions and users as they are in the database.
+//
+// What a transaction changed is forgotten before the transaction is
+// acknowledged, and a row that was read before that moment is never put in
+// after it: a revoked session is refused in the very next request.
+type cache struct {
+	sessions *otter.Cache[token.Digest, *Session]
+	users    *otter.Cache[int64, *User]
+
+	// mu orders putting rows in against forgetting them. generation counts
+	// the transactions that forgot something.
+	mu         sync.RWMutex
+	generation uint64
+}
+
+func newCache() *cache {
+	return &cache{
+		sessions: otter.Must(&otter.Options[token.Digest, *Session]{MaximumSize: cachedSessions}),
+		users:    otter.Must(&otter.Options[int64, *User]{MaximumSize: cachedUsers}),
+	}
+}
+
+// now returns the generation, to be read before the database is.
+func (c *cache) now() uint64 {
+	c.mu.RLock()
+	defer c.mu.RUnlock()
+	return c.generation
+}
+
+func (c *cache) putSession(s *Session, read uint64) {
+	c.mu.RLock()
+	defer c.mu.RUnlock()
+	if c.generation == read {
+		c.sessions.Set(s.Digest, s)
+	}
+}
+
+func (c *cache) putUser(u *User, read uint64) {
+	c.mu.RLock()
+	defer c.mu.RUnlock()
+	if c.generation == read {
+		c.users.Set(u.ID, u)
+	}
+}
+
+func (c *cache) forget(t *touched) {
+	if len(t.users) == 0 && len(t.sessions) == 0 {
+		return
+	}
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.generation++
+	for _, digest := range t.sessions {
+		c.sessions.Invalidate(digest)
+	}
+	for _, id := range t.users {
+		c.users.Invalidate(id)
+	}
+}
+
+func (c *cache) clear() {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.generation++
+	c.sessions.InvalidateAll()
+	c.users.InvalidateAll()
+}

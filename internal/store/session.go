@@ -1,0 +1,194 @@
+package store
+
+import (
+	"context"
+	"database/sql"
+	"fmt"
+	"time"
+
+	"authnzerver/internal/token"
+)
+
+// A Session is a row of the table sessions. Sessions that a Store returned are
+// shared: do not change them.
+type Session struct {
+	Digest    token.Digest
+	IPAddress string
+	UserAgent string
+	UserID    int64
+	Created   time.Time
+	Expires   time.Time
+	// ExtraInfo is JSON text, nil for none.
+	ExtraInfo []byte
+}
+
+const sessionColumns = "session_token, ip_address, user_agent, user_id, created, expires, extra_info_json"
+
+func scanSession(row interface{ Scan(dest ...any) error }) (*Session, error) {
+	var s Session
+	var digest string
+	err := row.Scan(&digest, &s.IPAddress, &s.UserAgent, &s.UserID,
+		timeColumn{&s.Created}, timeColumn{&s.Expires}, jsonColumn{&s.ExtraInfo})
+	if err != nil {
+		return nil, classify(err)
+	}
+	s.Digest, err = token.ParseDigest(digest)
+	if err != nil {
+		return nil, fmt.Errorf("stored session: %w", err)
+	}
+	return &s, nil
+}
+
+// Session returns the session with this digest and its user, unless it has
+// expired: then, as for an unknown one, the error is ErrNotFound.
+//
+// Rows come from memory when they are there. They are never older than the
+// last change that this process acknowledged, nor more than half a second
+// older than the last change by another process.
+func (s *Store) Session(ctx context.Context, digest token.Digest) (*Session, *User, error) {
+	err := s.checkForeignWrites(ctx)
+	if err != nil {
+		return nil, nil, err
+	}
+	session, ok := s.cache.sessions.GetIfPresent(digest)
+	if !ok {
+		read := s.cache.now()
+		session, err = scanSession(s.sessionByDigest.QueryRowContext(ctx, digest.String()))
+		if err != nil {
+			return nil, nil, fmt.Errorf("read session: %w", err)
+		}
+		s.cache.putSession(session, read)
+	}
+	if !session.Expires.After(s.now()) {
+		return nil, nil, fmt.Errorf("read session: expired: %w", ErrNotFound)
+	}
+	user, err := s.user(ctx, session.UserID)
+	if err != nil {
+		return nil, nil, err
+	}
+	return session, user, nil
+}
+
+// Session returns the session with this digest unless it has expired.
+func (t *Tx) Session(ctx context.Context, digest token.Digest) (*Session, error) {
+	session, err := scanSession(t.tx.QueryRowContext(ctx,
+		"SELECT "+sessionColumns+" FROM sessions WHERE session_token = ? AND expires > ?", digest.String(), formatTime(t.now)))
+	if err != nil {
+		return nil, fmt.Errorf("read session: %w", err)
+	}
+	return session, nil
+}
+
+// InsertSession adds a session. A user who does not exist is ErrReference.
+func (t *Tx) InsertSession(ctx context.Context, s *Session) error {
+	_, err := t.exec(ctx, "INSERT INTO sessions ("+sessionColumns+") VALUES (?, ?, ?, ?, ?, ?, ?)",
+		s.Digest.String(), s.IPAddress, s.UserAgent, s.UserID, formatTime(s.Created), formatTime(s.Expires), jsonText(s.ExtraInfo))
+	if err != nil {
+		return fmt.Errorf("insert session: %w", err)
+	}
+	return nil
+}
+
+// DeleteSession deletes a session, expired or not, with its API keys. It
+// reports whether there was one.
+func (t *Tx) DeleteSession(ctx context.Context, digest token.Digest) (bool, error) {
+	t.touched.sessions = append(t.touched.sessions, digest)
+	n, err := t.exec(ctx, "DELETE FROM sessions WHERE session_token = ?", digest.String())
+	if err != nil {
+		return false, fmt.Errorf("delete session: %w", err)
+	}
+	return n > 0, nil
+}
+
+// DeleteSessionsOf deletes the sessions of a user, all but the one with the
+// digest except, and returns how many there were. The zero digest spares none.
+func (t *Tx) DeleteSessionsOf(ctx context.Context, userID int64, except token.Digest) (int, error) {
+	n, err := t.deleteSessions(ctx,
+		"DELETE FROM sessions WHERE user_id = ? AND session_token <> ? RETURNING session_token", userID, except.String())
+	if err != nil {
+		return 0, fmt.Errorf("delete sessions of user: %w", err)
+	}
+	return n, nil
+}
+
+// DeleteExpiredSessions deletes up to limit sessions that expired before the
+// given moment, and returns how many there were.
+func (t *Tx) DeleteExpiredSessions(ctx context.Context, before time.Time, limit int) (int, error) {
+	n, err := t.deleteSessions(ctx, `DELETE FROM sessions WHERE session_token IN
+		(SELECT session_token FROM sessions WHERE expires < ? ORDER BY expires LIMIT ?) RETURNING session_token`,
+		formatTime(before), limit)
+	if err != nil {
+		return 0, fmt.Errorf("delete expired sessions: %w", err)
+	}
+	return n, nil
+}
+
+// deleteSessions runs a DELETE that returns the digests of what it deleted.
+func (t *Tx) deleteSessions(ctx context.Context, query string, args ...any) (int, error) {
+	rows, err := t.tx.QueryContext(ctx, query, args...)
+	if err != nil {
+		return 0, classify(err)
+	}
+	defer rows.Close()
+	n := 0
+	for rows.Next() {
+		var text string
+		err := rows.Scan(&text)
+		if err != nil {
+			return 0, classify(err)
+		}
+		digest, err := token.ParseDigest(text)
+		if err != nil {
+			return 0, fmt.Errorf("stored session: %w", err)
+		}
+		t.touched.sessions = append(t.touched.sessions, digest)
+		n++
+	}
+	return n, classify(rows.Err())
+}
+
+// DeleteExpiredKeys deletes up to limit API keys of either kind that expired,
+// together with their refresh tokens, before the given moment.
+func (t *Tx) DeleteExpiredKeys(ctx context.Context, before time.Time, limit int) (int64, error) {
+	bound := formatTime(before)
+	n, err := t.exec(ctx, "DELETE FROM apikeys WHERE apikey IN (SELECT apikey FROM apikeys WHERE expires < ? LIMIT ?)", bound, limit)
+	if err != nil {
+		return 0, fmt.Errorf("delete expired keys: %w", err)
+	}
+	m, err := t.exec(ctx, `DELETE FROM apikeys_nosession WHERE apikey IN
+		(SELECT apikey FROM apikeys_nosession WHERE expires < ? AND refresh_expires < ? LIMIT ?)`, bound, bound, limit)
+	if err != nil {
+		return 0, fmt.Errorf("delete expired session-less keys: %w", err)
+	}
+	return n + m, nil
+}
+
+// SetSessionInfo replaces the extra information of a session.
+func (t *Tx) SetSessionInfo(ctx context.Context, digest token.Digest, info []byte) error {
+	t.touched.sessions = append(t.touched.sessions, digest)
+	n, err := t.exec(ctx, "UPDATE sessions SET extra_info_json = ? WHERE session_token = ?", jsonText(info), digest.String())
+	if err != nil {
+		return fmt.Errorf("update session: %w", err)
+	}
+	if n == 0 {
+		return fmt.Errorf("update session: %w", ErrNotFound)
+	}
+	return nil
+}
+
+// rowsOf scans every row of a query with scan.
+func rowsOf[T any](rows *sql.Rows, err error, scan func(interface{ Scan(dest ...any) error }) (*T, error)) ([]T, error) {
+	if err != nil {
+		return nil, classify(err)
+	}
+	defer rows.Close()
+	var out []T
+	for rows.Next() {
+		v, err := scan(rows)
+		if err != nil {
+			return nil, err
+		}
+		out = append(out, *v)
+	}
+	return out, classify(rows.Err())
+}

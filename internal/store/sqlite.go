@@ -1,0 +1,241 @@
+package store
+
+import (
+	"context"
+	"database/sql"
+	"errors"
+	"fmt"
+	"io/fs"
+	"net/url"
+	"os"
+	"path/filepath"
+	"strings"
+	"time"
+
+	"modernc.org/sqlite"
+	sqlite3 "modernc.org/sqlite/lib"
+)
+
+// sqlitePath returns the file that an SQLAlchemy URL names: three slashes
+// start a relative path, four an absolute one.
+func sqlitePath(text string) (string, error) {
+	scheme, rest, ok := strings.Cut(text, "://")
+	if !ok {
+		return "", fmt.Errorf("database URL has no scheme; write for example sqlite:////var/lib/authnzerver/auth.sqlite")
+	}
+	if dialect, _, _ := strings.Cut(scheme, "+"); dialect != "sqlite" {
+		return "", fmt.Errorf("database URL: %q databases are not supported; use sqlite", dialect)
+	}
+	path, query, _ := strings.Cut(rest, "?")
+	if query != "" {
+		return "", errors.New("database URL: sqlite URLs take no query options")
+	}
+	path, ok = strings.CutPrefix(path, "/")
+	if !ok || path == "" || path == ":memory:" {
+		return "", errors.New("database URL names no file; write sqlite:///relative.sqlite or sqlite:////absolute/path.sqlite")
+	}
+	if strings.ContainsRune(path, 0) {
+		return "", errors.New("database URL: a path cannot contain U+0000")
+	}
+	return filepath.Clean(path), nil
+}
+
+// prepareFile creates the file when it is missing, and sets the mode that the
+// Python server insists on: the file holds password hashes.
+func prepareFile(path string) error {
+	file, err := os.OpenFile(path, os.O_CREATE|os.O_RDWR, 0o600)
+	if err != nil {
+		return err
+	}
+	defer file.Close()
+	info, err := file.Stat()
+	if err != nil {
+		return err
+	}
+	if !info.Mode().IsRegular() {
+		return errors.New("not a regular file")
+	}
+	if info.Mode().Perm() != 0o600 {
+		return file.Chmod(0o600)
+	}
+	return nil
+}
+
+// openPool opens connections to the file.
+//
+// WAL with synchronous=FULL syncs the log at every commit, so that what was
+// acknowledged survives a power failure. The journal limit is the Python
+// server's, 5 MiB.
+func openPool(path string, writer bool, size int) (*sql.DB, error) {
+	q := url.Values{}
+	q.Add("_pragma", "busy_timeout(4000)")
+	q.Add("_pragma", "foreign_keys(1)")
+	q.Add("_pragma", "synchronous(FULL)")
+	if writer {
+		q.Add("_pragma", "journal_mode(WAL)")
+		q.Add("_pragma", "journal_size_limit(5242880)")
+		q.Set("_txlock", "immediate")
+	} else {
+		q.Add("_pragma", "query_only(1)")
+		q.Set("_txlock", "deferred")
+	}
+	u := url.URL{Scheme: "file", Opaque: (&url.URL{Path: path}).EscapedPath(), RawQuery: q.Encode()}
+	db, err := sql.Open("sqlite", u.String())
+	if err != nil {
+		return nil, err
+	}
+	db.SetMaxOpenConns(size)
+	db.SetMaxIdleConns(size)
+	return db, nil
+}
+
+// classify turns a driver's error into one of this package's, by its code.
+func classify(err error) error {
+	if err == nil {
+		return nil
+	}
+	if errors.Is(err, sql.ErrNoRows) {
+		return ErrNotFound
+	}
+	if errors.Is(err, context.Canceled) {
+		return err
+	}
+	if errors.Is(err, context.DeadlineExceeded) {
+		return fmt.Errorf("%w: %w", ErrUnavailable, err)
+	}
+	var se *sqlite.Error
+	if !errors.As(err, &se) {
+		return err
+	}
+	switch code := se.Code(); code {
+	case sqlite3.SQLITE_CONSTRAINT_UNIQUE, sqlite3.SQLITE_CONSTRAINT_PRIMARYKEY:
+		return fmt.Errorf("%w: unique value (SQLite code %d)", ErrConflict, code)
+	case sqlite3.SQLITE_CONSTRAINT_FOREIGNKEY:
+		return fmt.Errorf("%w (SQLite code %d)", ErrReference, code)
+	default:
+		// The text of an SQLite error names tables and files, never values.
+		return fmt.Errorf("%w: %w", ErrUnavailable, err)
+	}
+}
+
+// noticeForeignWrites drops the cache when somebody else has written to the
+// file: an operator's sqlite3 shell, or a second server. PRAGMA data_version
+// changes only with commits of other connections, and this connection makes
+// all of ours.
+func (s *Store) noticeForeignWrites(ctx context.Context, q interface {
+	QueryRowContext(ctx context.Context, query string, args ...any) *sql.Row
+},
+) error {
+	var version int64
+	err := q.QueryRowContext(ctx, "PRAGMA data_version").Scan(&version)
+	if err != nil {
+		return fmt.Errorf("read data_version: %w", classify(err))
+	}
+	s.foreignCheck.Store(s.now().UnixNano())
+	s.foreignMu.Lock()
+	defer s.foreignMu.Unlock()
+	if version != s.dataVersion {
+		s.dataVersion = version
+		s.foreignWrites.Add(1)
+		s.cache.clear()
+	}
+	return nil
+}
+
+// foreignCheckEvery bounds how long the cache may serve what another process
+// has changed.
+const foreignCheckEvery = 500 * time.Millisecond
+
+// checkForeignWrites looks for writes of other processes when nobody has for
+// a while. Without requests it does nothing.
+func (s *Store) checkForeignWrites(ctx context.Context) error {
+	last := s.foreignCheck.Load()
+	now := s.now().UnixNano()
+	if since := now - last; since >= 0 && since < int64(foreignCheckEvery) {
+		return nil
+	}
+	if !s.foreignCheck.CompareAndSwap(last, now) {
+		return nil // another request is looking
+	}
+	return s.noticeForeignWrites(ctx, s.writer)
+}
+
+// timeFormat is how SQLAlchemy writes a DATETIME on SQLite: text in UTC with
+// six fraction digits, so that comparing the text compares the time.
+const timeFormat = "2006-01-02 15:04:05.000000"
+
+// formatTime returns the stored form.
+func formatTime(t time.Time) string { return t.UTC().Format(timeFormat) }
+
+// nullTime returns the stored form, or NULL for the zero time.
+func nullTime(t time.Time) any {
+	if t.IsZero() {
+		return nil
+	}
+	return formatTime(t)
+}
+
+// A timeColumn scans a DATETIME; NULL is the zero time.
+type timeColumn struct{ t *time.Time }
+
+// Scan implements sql.Scanner.
+func (c timeColumn) Scan(value any) error {
+	switch v := value.(type) {
+	case nil:
+		*c.t = time.Time{}
+	case time.Time:
+		*c.t = v.UTC()
+	case string:
+		t, err := time.Parse("2006-01-02 15:04:05.999999", v)
+		if err != nil {
+			return errors.New("stored date is not of the form YYYY-MM-DD HH:MM:SS.ffffff")
+		}
+		*c.t = t
+	default:
+		return fmt.Errorf("stored date has type %T", value)
+	}
+	return nil
+}
+
+// A jsonColumn scans a JSON column; NULL is nil. SQLite gives such a column
+// numeric affinity, so that a bare number comes back as one.
+type jsonColumn struct{ text *[]byte }
+
+// Scan implements sql.Scanner.
+func (c jsonColumn) Scan(value any) error {
+	switch v := value.(type) {
+	case nil:
+		*c.text = nil
+	case string:
+		*c.text = []byte(v)
+	case []byte:
+		*c.text = append([]byte(nil), v...)
+	default:
+		*c.text = fmt.Append(nil, v)
+	}
+	// SQLAlchemy writes the JSON null where None was meant.
+	if string(*c.text) == "null" {
+		*c.text = nil
+	}
+	return nil
+}
+
+// jsonText returns the stored form of JSON text; nil is NULL.
+func jsonText(text []byte) any {
+	if text == nil {
+		return nil
+	}
+	return string(text)
+}
+
+// sizeOf returns the size of a file in bytes, 0 when it does not exist.
+func sizeOf(path string) (int64, error) {
+	info, err := os.Stat(path)
+	if errors.Is(err, fs.ErrNotExist) {
+		return 0, nil
+	}
+	if err != nil {
+		return 0, err
+	}
+	return info.Size(), nil
+}
