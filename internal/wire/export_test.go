@@ -1,0 +1,4 @@
+package wire
+
+// SealWithIV is AppendSeal with an IV that the test chooses.
+var SealWithIV = (*KeyRing).appendSeal
