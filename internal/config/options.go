@@ -39,6 +39,8 @@ type option struct {
 	fromFile bool
 	// help is one sentence.
 	help string
+	// pending options are checked, and nothing acts on them yet.
+	pending bool
 }
 
 // Placeholders that a path may contain.
@@ -59,7 +61,7 @@ func options() []option {
 			help: "The names under which clients may reach the server, as their Host header gives them."},
 		{name: "authdb", group: groupServer, env: env("AUTHDB"), required: true, secret: true,
 			kind: expanded(text("a database URL", func(c *Config) *string { return &c.AuthDB })),
-			help: "Where users and sessions are kept: sqlite:///relative.sqlite, sqlite:////absolute.sqlite or postgresql://user:password@host:5432/name."},
+			help: "Where users and sessions are kept: sqlite:///relative.sqlite or sqlite:////absolute/path.sqlite."},
 		{name: "basedir", group: groupServer, env: env("BASEDIR"),
 			kind: path("a directory", func(c *Config) *string { return &c.BaseDir }),
 			help: "The directory in which set-up writes its files, and what [[basedir]] in other paths stands for; without it, the working directory."},
@@ -92,13 +94,13 @@ func options() []option {
 		{name: "sessionexpiry", group: groupUsers, env: env("SESSIONEXPIRY"), def: "30",
 			kind: span(0, 36500, 24*time.Hour, "days", func(c *Config) *time.Duration { return &c.SessionExpiry }),
 			help: "How long an expired session is kept before it is deleted."},
-		{name: "userlocktries", group: groupUsers, env: env("USERLOCKTRIES"), def: "10",
+		{name: "userlocktries", group: groupUsers, pending: true, env: env("USERLOCKTRIES"), def: "10",
 			kind: integer(1, 100_000, func(c *Config) *int { return &c.UserLockTries }),
 			help: "How many wrong passwords in a row an account takes before it is locked."},
-		{name: "userlocktime", group: groupUsers, env: env("USERLOCKTIME"), def: "3600",
+		{name: "userlocktime", group: groupUsers, pending: true, env: env("USERLOCKTIME"), def: "3600",
 			kind: span(1, 31_536_000, time.Second, "seconds", func(c *Config) *time.Duration { return &c.UserLockTime }),
 			help: "How long such a lock lasts."},
-		{name: "maxloginwait", group: groupUsers, env: env("MAXLOGINWAIT"), def: "40",
+		{name: "maxloginwait", group: groupUsers, pending: true, env: env("MAXLOGINWAIT"), def: "40",
 			kind: span(0, 300, time.Second, "seconds", func(c *Config) *time.Duration { return &c.MaxLoginWait }),
 			help: "The longest wait before the answer to a wrong password."},
 		{name: "passpolicy", group: groupUsers, env: env("PASSPOLICY"),
@@ -111,7 +113,7 @@ func options() []option {
 		{name: "pwnedurl", group: groupUsers, env: env("PWNEDURL"), def: "https://api.pwnedpasswords.com",
 			kind: orNone(service(func(c *Config) *string { return &c.PwnedURL })),
 			help: "The service that is asked, by the first five digits of its SHA-1 digest, whether a new password is known to have leaked."},
-		{name: "ratelimits", group: groupUsers, env: env("RATELIMITS"), def: defaultRateLimits,
+		{name: "ratelimits", group: groupUsers, pending: true, env: env("RATELIMITS"), def: defaultRateLimits,
 			kind: rateLimits(),
 			help: "Calls a minute by group (ipaddr, user, session, apikey, burst) or by request, such as user-login:20."},
 
@@ -128,22 +130,22 @@ func options() []option {
 			kind: span(0, 600, time.Second, "seconds", func(c *Config) *time.Duration { return &c.ShutdownTimeout }),
 			help: "How long a stopping server waits for requests that it has begun."},
 
-		{name: "emailserver", group: groupMail, env: env("EMAILSERVER"), def: "localhost",
+		{name: "emailserver", group: groupMail, pending: true, env: env("EMAILSERVER"), def: "localhost",
 			kind: text("a host name or an IP address", func(c *Config) *string { return &c.EmailServer }),
 			help: "The mail server that takes what the server sends."},
-		{name: "emailport", group: groupMail, env: env("EMAILPORT"), def: "25",
+		{name: "emailport", group: groupMail, pending: true, env: env("EMAILPORT"), def: "25",
 			kind: integer(1, 65535, func(c *Config) *int { return &c.EmailPort }),
 			help: "The port of the mail server."},
-		{name: "emailuser", group: groupMail, env: env("EMAILUSER"), def: loginName,
+		{name: "emailuser", group: groupMail, pending: true, env: env("EMAILUSER"), def: loginName,
 			kind: expanded(text("text", func(c *Config) *string { return &c.EmailUser })),
 			help: "The account at the mail server; it is used when there is a password."},
-		{name: "emailpass", group: groupMail, env: env("EMAILPASS"), secret: true,
+		{name: "emailpass", group: groupMail, pending: true, env: env("EMAILPASS"), secret: true,
 			kind: verbatim("text", func(c *Config) *string { return &c.EmailPass }),
 			help: "The password of that account."},
-		{name: "emailsender", group: groupMail, env: env("EMAILSENDER"), def: "Authnzerver <authnzerver@localhost>",
+		{name: "emailsender", group: groupMail, pending: true, env: env("EMAILSENDER"), def: "Authnzerver <authnzerver@localhost>",
 			kind: text("an e-mail address", func(c *Config) *string { return &c.EmailSender }),
 			help: "The sender of the server's e-mails."},
-		{name: "emailtls", group: groupMail, env: env("EMAILTLS"), def: "auto",
+		{name: "emailtls", group: groupMail, pending: true, env: env("EMAILTLS"), def: "auto",
 			kind: choice(func(c *Config) *string { return &c.EmailTLS }, "auto", "require", "insecure", "off"),
 			help: "How the way to the mail server is encrypted: auto when it is offered, require always, insecure without a check of its certificate, off never."},
 
