@@ -460,8 +460,10 @@ func (l *loader) fileOrLiteral(o *option, value found) (found, *Error) {
 			return found{}, nil // set-up makes the file
 		}
 		// The text may be a key after all, so that it must not be shown.
-		return found{}, &Error{Origin: value.origin, Code: CodeNotFound, cause: err,
-			Message: "the value looks like the path of a file, and there is no such file that can be reached"}
+		return found{}, &Error{
+			Origin: value.origin, Code: CodeNotFound, cause: err,
+			Message: "the value looks like the path of a file, and there is no such file that can be reached",
+		}
 	}
 	text, err := l.readText(o, path)
 	if err != nil {

@@ -77,7 +77,8 @@ func orNone(k kind) kind {
 func isNone(text string) bool { return strings.EqualFold(strings.TrimSpace(text), "none") }
 
 func integer(low, high int, field func(*Config) *int) kind {
-	return kind{values: fmt.Sprintf("%d to %d", low, high), placeholder: "NUMBER",
+	return kind{
+		values: fmt.Sprintf("%d to %d", low, high), placeholder: "NUMBER",
 		set: func(c *Config, text string) *Error {
 			n, err := parseRange(text, low, high)
 			if err != nil {
@@ -85,12 +86,14 @@ func integer(low, high int, field func(*Config) *int) kind {
 			}
 			*field(c) = n
 			return nil
-		}}
+		},
+	}
 }
 
 // span is a length of time, given as a whole number of units.
 func span(low, high int, unit time.Duration, unitName string, field func(*Config) *time.Duration) kind {
-	return kind{values: fmt.Sprintf("%d to %d %s", low, high, unitName), placeholder: strings.ToUpper(unitName),
+	return kind{
+		values: fmt.Sprintf("%d to %d %s", low, high, unitName), placeholder: strings.ToUpper(unitName),
 		set: func(c *Config, text string) *Error {
 			n, err := parseRange(text, low, high)
 			if err != nil {
@@ -98,11 +101,13 @@ func span(low, high int, unit time.Duration, unitName string, field func(*Config
 			}
 			*field(c) = time.Duration(n) * unit
 			return nil
-		}}
+		},
+	}
 }
 
 func boolean(field func(*Config) *bool) kind {
-	return kind{values: "true or false, 1 or 0", placeholder: "BOOL", bare: true,
+	return kind{
+		values: "true or false, 1 or 0", placeholder: "BOOL", bare: true,
 		set: func(c *Config, text string) *Error {
 			switch strings.ToLower(strings.TrimSpace(text)) {
 			case "true", "t", "1", "yes", "on":
@@ -113,11 +118,13 @@ func boolean(field func(*Config) *bool) kind {
 				return invalid("is not true or false")
 			}
 			return nil
-		}}
+		},
+	}
 }
 
 func choice(field func(*Config) *string, words ...string) kind {
-	return kind{values: strings.Join(words, ", "), placeholder: strings.Join(words, "|"),
+	return kind{
+		values: strings.Join(words, ", "), placeholder: strings.Join(words, "|"),
 		set: func(c *Config, text string) *Error {
 			word := strings.ToLower(strings.TrimSpace(text))
 			if !slices.Contains(words, word) {
@@ -125,7 +132,8 @@ func choice(field func(*Config) *string, words ...string) kind {
 			}
 			*field(c) = word
 			return nil
-		}}
+		},
+	}
 }
 
 // hosts are host names, separated by semicolons.
@@ -188,7 +196,8 @@ func service(field func(*Config) *string) kind {
 }
 
 func rateLimits() kind {
-	return kind{values: "name:number pairs, separated by semicolons, or none", placeholder: "LIMITS",
+	return kind{
+		values: "name:number pairs, separated by semicolons, or none", placeholder: "LIMITS",
 		set: func(c *Config, text string) *Error {
 			limits, err := ParseRateLimits(text)
 			if err != nil {
@@ -196,17 +205,20 @@ func rateLimits() kind {
 			}
 			c.RateLimits = limits
 			return nil
-		}}
+		},
+	}
 }
 
 // secret is one key or several. Docker's env files keep quotes, and no key
 // has any.
 func secret() kind {
-	return kind{values: "keys, or the path of a file that holds them", placeholder: "KEYS|PATH",
+	return kind{
+		values: "keys, or the path of a file that holds them", placeholder: "KEYS|PATH",
 		set: func(c *Config, text string) *Error {
 			c.Secret = unquote(strings.TrimSpace(text))
 			return nil
-		}}
+		},
+	}
 }
 
 // ignored is an option of the Python server that has no meaning here.

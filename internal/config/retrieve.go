@@ -130,8 +130,10 @@ func walk(data []byte, path string) (string, *Error) {
 	for i, step := range steps {
 		next := element(value, step)
 		if next == nil {
-			return "", &Error{Code: CodeNotFound,
-				Message: fmt.Sprintf("json_path %s: the JSON text has nothing at %s", path, strings.Join(steps[:i+1], "."))}
+			return "", &Error{
+				Code:    CodeNotFound,
+				Message: fmt.Sprintf("json_path %s: the JSON text has nothing at %s", path, strings.Join(steps[:i+1], ".")),
+			}
 		}
 		value = next
 	}

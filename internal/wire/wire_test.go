@@ -214,8 +214,8 @@ func TestFernetInvalid(t *testing.T) {
 		"payload size not multiple of block size": wire.ErrMalformed,
 		"payload padding error":                   wire.ErrMalformed,
 		"far-future TS (unacceptable clock skew)": wire.ErrFuture,
-		"expired TTL":                         wire.ErrStale,
-		"incorrect IV (causes padding error)": wire.ErrMalformed,
+		"expired TTL":                             wire.ErrStale,
+		"incorrect IV (causes padding error)":     wire.ErrMalformed,
 	}
 	var vectors []vector
 	readJSON(t, &vectors, "fernet", "invalid.json")
