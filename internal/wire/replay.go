@@ -1,11 +1,9 @@
 package wire
 
 import (
-	"encoding/binary"
 	"errors"
 	"fmt"
 	"math"
-	"math/bits"
 	"sync"
 	"time"
 )
@@ -14,7 +12,7 @@ import (
 // what the Fernet implementation of Python's cryptography package allows.
 const maxAhead = 60
 
-// maxCapacity keeps the places of a window within 32 bits.
+// maxCapacity keeps the number of messages in a window's file within 32 bits.
 const maxCapacity = 1 << 30
 
 var (
@@ -50,12 +48,6 @@ func (e *ReplayError) Unwrap() error { return e.Err }
 // long; from then on it is refused for its age. Nothing is forgotten to make
 // room: when the window is full, new messages are refused.
 //
-// Messages that have aged out are removed by later calls of Accept, at most
-// two by each, so that the window shrinks as fast as it can grow and no call
-// takes long. They go in the order in which they came. One that must stay
-// holds up those behind it, by less than a minute more than the window is
-// long.
-//
 // If the clock is set back, messages that were removed could be young enough
 // again. The window therefore refuses what is not later than the latest time
 // stamp it has removed. When the clock is set back by more than the whole
@@ -63,32 +55,18 @@ func (e *ReplayError) Unwrap() error { return e.Err }
 // and so would a window full of messages from then; only in this case does
 // the window forget: that time stamp at once, and messages for want of room.
 type Replay struct {
-	length int64 // in seconds; 0 turns the window off
-	mask   uint64
+	length   int64 // in seconds; 0 turns the window off
+	capacity int
 
 	mu sync.Mutex
-	// slots[0] is not used, so that the place 0 can mean none. Those from
-	// used on have not been used yet.
-	slots []slot
-	used  uint32
+	// ids holds the messages by time stamp, so that all of one second age
+	// out together.
+	ids   map[int64]map[[16]byte]struct{}
 	count int
-	// free is the first of the slots in use again, linked by later.
-	free uint32
-	// oldest and newest are the ends of the list of messages in the order in
-	// which they were accepted, linked by later.
-	oldest, newest uint32
-	// chains holds the first of the messages whose ids begin alike, in the
-	// order in which they were accepted, linked by chained.
-	chains []uint32
+	// swept is when aged messages were last removed.
+	swept int64
 	// forgotten is the latest time stamp of the messages removed.
 	forgotten int64
-}
-
-// A slot holds one message in 32 bytes.
-type slot struct {
-	id             [16]byte
-	stamp          int64 // seconds since 1970; never if the slot is free
-	chained, later uint32
 }
 
 // never is earlier than any time stamp.
@@ -98,10 +76,8 @@ const never = math.MinInt64
 // seconds, that holds up to capacity messages. A length of 0 turns it off: it
 // accepts everything and keeps nothing.
 //
-// A message takes 32 bytes from when its place is first needed and 4 to 8
-// bytes from the start. A capacity of a million takes 36 MB at most and is
-// enough for 2,700 messages a second in a window of 300 seconds. NewReplay
-// panics if the length is negative or the capacity not between 1 and 2³⁰.
+// A message takes 20 to 40 bytes while it is known. NewReplay panics if the
+// length is negative or the capacity not between 1 and 2³⁰.
 func NewReplay(ttl time.Duration, capacity int) *Replay {
 	if ttl < 0 || capacity < 1 || capacity > maxCapacity {
 		panic("wire: a replay window can't have this size")
@@ -109,13 +85,11 @@ func NewReplay(ttl time.Duration, capacity int) *Replay {
 	if ttl == 0 {
 		return &Replay{forgotten: never}
 	}
-	chains := 1 << bits.Len(uint(capacity-1))
 	return &Replay{
 		length:    int64((ttl-1)/time.Second) + 1,
-		mask:      uint64(chains - 1),
-		slots:     make([]slot, capacity+1),
-		used:      1,
-		chains:    make([]uint32, chains),
+		capacity:  capacity,
+		ids:       map[int64]map[[16]byte]struct{}{},
+		swept:     never,
 		forgotten: never,
 	}
 }
@@ -145,32 +119,50 @@ func (w *Replay) Accept(m *Message, now time.Time) error {
 func (w *Replay) accept(id [16]byte, stamp, now int64) error {
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	for range 2 {
-		if w.oldest == 0 || w.kept(w.slots[w.oldest].stamp, now) {
-			break
-		}
-		w.forgotten = max(w.forgotten, w.slots[w.oldest].stamp)
-		w.removeOldest()
-	}
-	if w.setBack(w.forgotten, now) {
-		w.forgotten = never
-	}
-	link, known := w.find(id)
+	w.sweep(now)
+	_, known := w.ids[stamp][id]
 	switch {
 	case known:
 		return ErrReplayed
 	case stamp <= w.forgotten:
 		return errForgotten
 	}
-	if w.count == len(w.slots)-1 {
-		if !w.setBack(w.slots[w.oldest].stamp, now) {
+	if w.count == w.capacity {
+		w.removeWhere(func(stamp int64) bool { return w.setBack(stamp, now) })
+		if w.count == w.capacity {
 			return ErrReplayFull
 		}
-		w.removeOldest()
-		link, _ = w.find(id) // the link may have been in the slot removed
 	}
-	w.add(link, id, stamp)
+	w.add(id, stamp)
 	return nil
+}
+
+// sweep removes what has aged out, once a second.
+func (w *Replay) sweep(now int64) {
+	if w.swept == now {
+		return
+	}
+	w.swept = now
+	w.removeWhere(func(stamp int64) bool {
+		if w.kept(stamp, now) {
+			return false
+		}
+		w.forgotten = max(w.forgotten, stamp)
+		return true
+	})
+	if w.setBack(w.forgotten, now) {
+		w.forgotten = never
+	}
+}
+
+// removeWhere removes the messages whose time stamps the condition holds for.
+func (w *Replay) removeWhere(condition func(stamp int64) bool) {
+	for stamp, ids := range w.ids {
+		if condition(stamp) {
+			w.count -= len(ids)
+			delete(w.ids, stamp)
+		}
+	}
 }
 
 // setBack tells whether the clock must have been set back by more than the
@@ -183,52 +175,13 @@ func (w *Replay) setBack(stamp, now int64) bool {
 // kept tells whether a message must still be known.
 func (w *Replay) kept(stamp, now int64) bool { return stamp >= now-w.length }
 
-func (w *Replay) chain(id [16]byte) *uint32 {
-	// The id is a part of a MAC and so as good as any hash of it.
-	return &w.chains[binary.LittleEndian.Uint64(id[:])&w.mask]
-}
-
-// find looks for a message. If it is not known, the link is where it is to be
-// put.
-func (w *Replay) find(id [16]byte) (link *uint32, known bool) {
-	link = w.chain(id)
-	for *link != 0 {
-		s := &w.slots[*link]
-		if s.id == id {
-			return nil, true
-		}
-		link = &s.chained
+// add notes a message that is not known yet.
+func (w *Replay) add(id [16]byte, stamp int64) {
+	ids := w.ids[stamp]
+	if ids == nil {
+		ids = map[[16]byte]struct{}{}
+		w.ids[stamp] = ids
 	}
-	return link, false
-}
-
-// add puts a message at the end of its chain. There must be a place.
-func (w *Replay) add(link *uint32, id [16]byte, stamp int64) {
-	i := w.free
-	if i == 0 {
-		i = w.used
-		w.used++
-	} else {
-		w.free = w.slots[i].later
-	}
-	w.slots[i] = slot{id: id, stamp: stamp}
-	*link = i
-	if w.oldest == 0 {
-		w.oldest = i
-	} else {
-		w.slots[w.newest].later = i
-	}
-	w.newest = i
+	ids[id] = struct{}{}
 	w.count++
-}
-
-// removeOldest removes the message that was accepted first. There must be one.
-func (w *Replay) removeOldest() {
-	i := w.oldest
-	s := &w.slots[i]
-	*w.chain(s.id) = s.chained // the oldest of all is the first of its chain
-	w.oldest = s.later
-	*s = slot{stamp: never, later: w.free}
-	w.free = i
-	w.count--
 }

@@ -3,12 +3,12 @@ package wire
 import (
 	"bufio"
 	"bytes"
-	"cmp"
 	"crypto/sha256"
 	"encoding/binary"
 	"errors"
 	"fmt"
 	"io"
+	"maps"
 	"slices"
 	"time"
 )
@@ -24,10 +24,6 @@ const (
 	magic      = "authnzerver replay window 1\n"
 	recordSize = 8 + 16
 )
-
-// scanned is the number of slots that Save looks at without a break, in which
-// Accept has to wait: some ten microseconds.
-const scanned = 4096
 
 var errDamaged = errors.New("damaged, or not a replay window")
 
@@ -56,23 +52,24 @@ func (w *Replay) Save(out io.Writer, now time.Time) error {
 }
 
 // records returns the messages to be kept and the latest time stamp that one
-// that is missing may have.
+// that is missing may have. Accept waits for one second's messages at a time.
 func (w *Replay) records(now int64) (records []record, horizon int64) {
 	if w.length == 0 {
 		return nil, never
 	}
-	horizon = now - w.length - 1
-	for start, more := 1, true; more; start += scanned {
-		records = slices.Grow(records, scanned)
-		w.mu.Lock()
-		horizon = max(horizon, w.forgotten)
-		end := min(start+scanned, int(w.used))
-		more = end < int(w.used)
-		for _, s := range w.slots[start:end] {
-			if w.kept(s.stamp, now) {
-				records = append(records, record{s.stamp, s.id})
-			}
+	w.mu.Lock()
+	horizon = max(now-w.length-1, w.forgotten)
+	stamps := slices.Collect(maps.Keys(w.ids))
+	w.mu.Unlock()
+	for _, stamp := range stamps {
+		if !w.kept(stamp, now) {
+			continue
 		}
+		w.mu.Lock()
+		for id := range w.ids[stamp] {
+			records = append(records, record{stamp, id})
+		}
+		horizon = max(horizon, w.forgotten)
 		w.mu.Unlock()
 	}
 	return records, horizon
@@ -90,18 +87,15 @@ func (w *Replay) Load(in io.Reader, now time.Time) error {
 	if err != nil {
 		return fmt.Errorf("loading the replay window: %w", err)
 	}
-	// Messages are removed in the order in which they are added.
-	slices.SortFunc(records, func(a, b record) int { return cmp.Compare(a.stamp, b.stamp) })
-
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	if w.count+len(records) > len(w.slots)-1 {
+	if w.count+len(records) > w.capacity {
 		return fmt.Errorf("loading the replay window: %w", ErrReplayFull)
 	}
 	w.forgotten = max(w.forgotten, horizon)
 	for _, r := range records {
-		if link, known := w.find(r.id); !known {
-			w.add(link, r.id, r.stamp)
+		if _, known := w.ids[r.stamp][r.id]; !known {
+			w.add(r.id, r.stamp)
 		}
 	}
 	return nil
@@ -134,7 +128,7 @@ func (w *Replay) read(in io.Reader, now int64) (records []record, horizon int64,
 		switch {
 		case !w.kept(r.stamp, now):
 			horizon = max(horizon, r.stamp)
-		case len(records) == len(w.slots)-1:
+		case len(records) == w.capacity:
 			full = true
 		default:
 			records = append(records, r)
