@@ -112,7 +112,10 @@ type Param struct {
 func (s *Spec) Params() []Param {
 	out := make([]Param, len(s.params))
 	for i, f := range s.params {
-		out[i] = Param{Name: f.name, Types: f.types, Required: f.required, Bounds: f.bounds.String()}
+		out[i] = Param{Name: f.name, Types: f.types, Required: f.required}
+		if f.bounds != anyNumber() {
+			out[i].Bounds = f.bounds.String()
+		}
 	}
 	return out
 }
@@ -208,18 +211,16 @@ type bounds struct {
 }
 
 func (b bounds) String() string {
-	switch b.unit {
-	case "":
-		if b.min == -MaxInteger && b.max == MaxInteger {
-			return ""
-		}
+	if b.unit == "" {
 		return fmt.Sprintf("%d to %d", b.min, b.max)
-	default:
-		return fmt.Sprintf("at most %d %s", b.max, b.unit)
 	}
+	return fmt.Sprintf("at most %d %s", b.max, b.unit)
 }
 
-// MaxInteger is the largest absolute value accepted for an integer parameter:
+// anyNumber returns the bounds of numbers that have none of their own.
+func anyNumber() bounds { return bounds{min: -MaxInteger, max: MaxInteger} }
+
+// MaxInteger is the largest absolute value accepted for a numeric parameter:
 // 2^53-1, the range that every JSON implementation keeps exact (RFC 7493 §2.2).
 const MaxInteger = 1<<53 - 1
 
@@ -241,9 +242,9 @@ func boundsOf(ptr any, tag reflect.StructTag) bounds {
 	case "dict", "Any":
 		b = bounds{max: maxObject, unit: "bytes"}
 	case "int":
-		b = bounds{min: -MaxInteger, max: MaxInteger}
+		b = anyNumber()
 	default:
-		return bounds{min: -MaxInteger, max: MaxInteger}
+		return anyNumber()
 	}
 	for key, dst := range map[string]*int64{"min": &b.min, "max": &b.max} {
 		text, ok := tag.Lookup(key)

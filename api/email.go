@@ -36,7 +36,7 @@ type UserSetEmailVerifiedResult struct {
 var UserSetEmailSent = define[UserSetEmailSentParams, UserSetEmailSentResult](Spec{
 	Name:  "user-set-emailsent",
 	Limit: LimitFixed2Email,
-	Fails: []Code{CodeInvalidEmailType, CodeUserNotFound},
+	Fails: []Code{CodeInvalidEmailType, CodeUserNotFound, CodeProtectedUser},
 	Done:  "The date was recorded.",
 })
 

@@ -1,6 +1,7 @@
 package api
 
 import (
+	"bytes"
 	"errors"
 	"fmt"
 	"reflect"
@@ -12,7 +13,8 @@ import (
 // AppendSuccess appends the reply to a request that succeeded to dst. reqid is
 // the request's own, as its JSON text.
 func (r Request[P, R]) AppendSuccess(dst, reqid []byte, result *R) ([]byte, error) {
-	keys, err := json.Marshal(result)
+	dst = append(dst, `{"success":true,"response":{"success":true`...)
+	dst, err := appendMembers(dst, result)
 	if err != nil {
 		return nil, fmt.Errorf("encode the result of %s: %w", r.spec.Name, err)
 	}
@@ -22,13 +24,26 @@ func (r Request[P, R]) AppendSuccess(dst, reqid []byte, result *R) ([]byte, erro
 	} else if r.spec.Done != "" {
 		messages = []string{r.spec.Done}
 	}
-	dst = append(dst, `{"success":true,"response":{"success":true,`...)
-	if keys = keys[1 : len(keys)-1]; len(keys) > 0 {
-		dst = append(append(dst, keys...), ',')
-	}
+	dst = append(dst, ',')
 	dst = appendMessages(dst, "messages", messages)
 	dst = append(dst, '}', ',')
 	return appendTail(dst, reqid, messages, nil), nil
+}
+
+// appendMembers appends the members of a result, each behind a comma.
+func appendMembers(dst []byte, result any) ([]byte, error) {
+	start := len(dst)
+	buffer := bytes.NewBuffer(dst)
+	err := json.MarshalWrite(buffer, result)
+	if err != nil {
+		return nil, err
+	}
+	dst = buffer.Bytes()
+	if string(dst[start:]) == "{}" {
+		return dst[:start], nil
+	}
+	dst[start] = ',' // in place of the opening brace
+	return dst[:len(dst)-1], nil
 }
 
 // AppendFailure appends the reply to a request that failed to dst. Keys of the

@@ -125,7 +125,8 @@ type SessionDeleteUserIDResult struct{}
 // InternalSessionEdit merges keys into a session's extra_info_json.
 //
 // Keys are set to the values given; a key whose value is the string
-// "__delete__" is removed, which does nothing when it is absent. For the
+// "__delete__" is removed, which does nothing when it is absent. The request
+// fails when an adopted session holds JSON other than an object there. For the
 // frontend's own use: never pass on what an end user sent.
 var InternalSessionEdit = define[InternalSessionEditParams, SessionEditResult](Spec{
 	Name:  "internal-session-edit",
@@ -165,7 +166,7 @@ type SessionInfo struct {
 var SessionSetInfo = define[SessionSetInfoParams, SessionEditResult](Spec{
 	Name:  "session-setinfo",
 	Limit: LimitSession,
-	Fails: []Code{CodeEmptyUpdate, CodeSessionNotFound, CodeUpdateFailed},
+	Fails: []Code{CodeEmptyUpdate, CodeSessionNotFound},
 	Done:  "The session was updated.",
 })
 

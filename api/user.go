@@ -103,8 +103,8 @@ type UserPasscheckNoSessionParams struct {
 // belongs to a user, the request fails with user_exists, whose message for
 // the end user equals that of success. If that user was never verified and
 // the last sign-up mail is more than verify_retry_wait hours old, the sign-up
-// is replaced by this one and send_verification is true: act on
-// send_verification, not on success.
+// is replaced by this one, which ends its sessions, and send_verification is
+// true: act on send_verification, not on success.
 var UserNew = define[UserNewParams, UserNewResult](Spec{
 	Name:   "user-new",
 	Limit:  LimitFixed5,

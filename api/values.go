@@ -2,6 +2,7 @@ package api
 
 import (
 	"bytes"
+	"errors"
 	"fmt"
 	"io"
 	"log/slog"
@@ -164,8 +165,9 @@ func (n *Null[T]) decode(raw jsontext.Value, b bounds) string {
 	if raw.Kind() == 'n' {
 		return ""
 	}
-	n.Set = true
-	return decodeValue(&n.Value, raw, b)
+	problem := decodeValue(&n.Value, raw, b)
+	n.Set = problem == ""
+	return problem
 }
 
 func (o *Opt[T]) elem() any { return &o.Value }
@@ -248,7 +250,7 @@ func decodeValue(ptr any, raw jsontext.Value, b bounds) string {
 	case *bool:
 		return decodeBool(p, raw)
 	case *Float:
-		return decodeFloat(p, raw)
+		return decodeFloat(p, raw, b)
 	case *Object:
 		return decodeRaw((*[]byte)(p), raw, b, raw.Kind() == '{')
 	case *Any:
@@ -302,14 +304,14 @@ func decodeUserRef(p *UserRef, raw jsontext.Value, b bounds) string {
 		return decodeInt((*int64)(p), raw, b)
 	}
 	var text string
-	if problem := decodeText(&text, raw, bounds{max: 20}, false); problem != "" {
+	if problem := decodeText(&text, raw, bounds{max: math.MaxInt64}, false); problem != "" {
 		return problem
 	}
 	n, err := strconv.ParseInt(text, 10, 64)
-	if err != nil {
+	switch {
+	case err != nil && !errors.Is(err, strconv.ErrRange):
 		return ProblemType
-	}
-	if n < b.min || n > b.max {
+	case err != nil, n < b.min, n > b.max:
 		return ProblemOutOfRange
 	}
 	*p = UserRef(n)
@@ -328,12 +330,12 @@ func decodeBool(p *bool, raw jsontext.Value) string {
 	return ""
 }
 
-func decodeFloat(p *Float, raw jsontext.Value) string {
+func decodeFloat(p *Float, raw jsontext.Value, b bounds) string {
 	if raw.Kind() != '0' || !bytes.ContainsAny(raw, ".eE") {
 		return ProblemType
 	}
 	f, err := strconv.ParseFloat(string(raw), 64)
-	if err != nil {
+	if err != nil || f < float64(b.min) || f > float64(b.max) {
 		return ProblemOutOfRange
 	}
 	*p = Float(f)
@@ -394,10 +396,14 @@ func (t Time) MarshalJSON() ([]byte, error) {
 	case u.IsZero():
 		return []byte("null"), nil
 	case u.Nanosecond() == 0:
-		return u.AppendFormat(nil, `"2006-01-02T15:04:05"`), nil
+		return appendTime(u, `"2006-01-02T15:04:05"`), nil
 	default:
-		return u.AppendFormat(nil, `"2006-01-02T15:04:05.000000"`), nil
+		return appendTime(u, `"2006-01-02T15:04:05.000000"`), nil
 	}
+}
+
+func appendTime(t time.Time, layout string) []byte {
+	return t.AppendFormat(make([]byte, 0, 32), layout)
 }
 
 // UnmarshalJSON accepts everything that [ParseTime] does, and null.
@@ -428,7 +434,7 @@ func (e Expiry) MarshalJSON() ([]byte, error) {
 	if u.IsZero() {
 		return []byte("null"), nil
 	}
-	return u.AppendFormat(nil, `"2006-01-02T15:04:05.000000"`), nil
+	return appendTime(u, `"2006-01-02T15:04:05.000000"`), nil
 }
 
 // UnmarshalJSON accepts everything that [ParseTime] does, and null.

@@ -85,7 +85,8 @@ func (r *Rules) set(name, value string) error {
 		r.MaxCharFrequency = f
 		return nil
 	default:
-		return fmt.Errorf("password policy item %q: unknown name", name)
+		return fmt.Errorf("password policy item %q: unknown name; the names are min_pass_length, max_unsafe_similarity, "+
+			"max_char_frequency and min_pwned_matches", name)
 	}
 }
 

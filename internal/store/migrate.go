@@ -7,6 +7,7 @@ import (
 	"embed"
 	"errors"
 	"fmt"
+	"io/fs"
 	"os"
 	"strings"
 	"time"
@@ -23,20 +24,27 @@ var migrationFiles embed.FS
 const versionTable = "authnzerver_migrations"
 
 // migrate brings the schema up to date, after a backup when the file holds
-// data. Each migration is one transaction.
+// data. The migration of the schema is one transaction.
 func (s *Store) migrate(ctx context.Context) error {
-	provider, err := goose.NewProvider(goose.DialectSQLite3, s.writer, nil,
+	files, err := fs.Sub(migrationFiles, "migrations")
+	if err != nil {
+		return err
+	}
+	provider, err := goose.NewProvider(goose.DialectSQLite3, s.writer, files,
 		goose.WithTableName(versionTable),
 		goose.WithDisableGlobalRegistry(true),
 		goose.WithGoMigrations(goose.NewGoMigration(1, &goose.GoFunc{RunTx: s.adopt}, nil)))
 	if err != nil {
 		return fmt.Errorf("prepare migrations: %w", err)
 	}
-	pending, err := provider.HasPending(ctx)
+	current, target, err := provider.GetVersions(ctx)
 	if err != nil {
 		return fmt.Errorf("read schema version: %w", classify(err))
 	}
-	if !pending {
+	if current > target {
+		return fmt.Errorf("the schema has version %d, from a newer authnzerver; this one knows versions up to %d", current, target)
+	}
+	if current == target {
 		return nil
 	}
 	started := time.Now()
@@ -76,17 +84,35 @@ func (s *Store) backup(ctx context.Context) (path string, err error) {
 		return "", err
 	}
 	_, err = s.writer.ExecContext(ctx, "VACUUM INTO ?", path)
+	if err == nil {
+		err = checkFile(ctx, path)
+	}
 	if err != nil {
 		return "", errors.Join(classify(err), os.Remove(path))
 	}
-	size, err := sizeOf(path)
-	if err != nil {
-		return "", err
-	}
-	if size == 0 {
-		return "", errors.New("the copy is empty")
-	}
 	return path, nil
+}
+
+// checkFile opens a database file and checks that it is sound and has users.
+func checkFile(ctx context.Context, path string) (err error) {
+	db, err := openPool(path, false, 1)
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, db.Close()) }()
+	var result string
+	err = db.QueryRowContext(ctx, "PRAGMA quick_check(1)").Scan(&result)
+	if err != nil {
+		return err
+	}
+	if result != "ok" {
+		return fmt.Errorf("the copy is damaged: %s", result)
+	}
+	found, err := tableExists(ctx, db, "users")
+	if err == nil && !found {
+		return errors.New("the copy is empty")
+	}
+	return err
 }
 
 type querier interface {

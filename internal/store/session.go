@@ -137,12 +137,12 @@ func (t *Tx) deleteSessions(ctx context.Context, query string, args ...any) (int
 		if err != nil {
 			return 0, classify(err)
 		}
+		n++
 		digest, err := token.ParseDigest(text)
 		if err != nil {
-			return 0, fmt.Errorf("stored session: %w", err)
+			continue // another server's session, which is never in the cache
 		}
 		t.touched.sessions = append(t.touched.sessions, digest)
-		n++
 	}
 	return n, classify(rows.Err())
 }

@@ -5,10 +5,11 @@ import (
 	"database/sql"
 	"errors"
 	"fmt"
-	"io/fs"
+	"io"
 	"net/url"
 	"os"
 	"path/filepath"
+	"regexp"
 	"strings"
 	"time"
 
@@ -16,12 +17,16 @@ import (
 	sqlite3 "modernc.org/sqlite/lib"
 )
 
+// schemePattern is a dialect of SQLAlchemy, and a driver after a plus sign.
+var schemePattern = regexp.MustCompile(`^\w+(\+\w+)?$`)
+
 // sqlitePath returns the file that an SQLAlchemy URL names: three slashes
 // start a relative path, four an absolute one.
 func sqlitePath(text string) (string, error) {
 	scheme, rest, ok := strings.Cut(text, "://")
-	if !ok {
-		return "", fmt.Errorf("database URL has no scheme; write for example sqlite:////var/lib/authnzerver/auth.sqlite")
+	// What is no scheme may hold a password, and is not shown.
+	if !ok || !schemePattern.MatchString(scheme) {
+		return "", errors.New("database URL has no scheme; write for example sqlite:////var/lib/authnzerver/auth.sqlite")
 	}
 	if dialect, _, _ := strings.Cut(scheme, "+"); dialect != "sqlite" {
 		return "", fmt.Errorf("database URL: %q databases are not supported; use sqlite", dialect)
@@ -34,14 +39,21 @@ func sqlitePath(text string) (string, error) {
 	if !ok || path == "" || path == ":memory:" {
 		return "", errors.New("database URL names no file; write sqlite:///relative.sqlite or sqlite:////absolute/path.sqlite")
 	}
+	if strings.HasPrefix(path, "file:") {
+		return "", errors.New("database URL: SQLite URIs are not supported; write a plain path")
+	}
 	if strings.ContainsRune(path, 0) {
 		return "", errors.New("database URL: a path cannot contain U+0000")
 	}
 	return filepath.Clean(path), nil
 }
 
-// prepareFile creates the file when it is missing, and sets the mode that the
-// Python server insists on: the file holds password hashes.
+// fileHeader is how every SQLite file begins.
+const fileHeader = "SQLite format 3\x00"
+
+// prepareFile creates the file when it is missing, refuses what is no
+// database, and sets the mode that the Python server insists on: the file
+// holds password hashes.
 func prepareFile(path string) error {
 	file, err := os.OpenFile(path, os.O_CREATE|os.O_RDWR, 0o600)
 	if err != nil {
@@ -54,6 +66,16 @@ func prepareFile(path string) error {
 	}
 	if !info.Mode().IsRegular() {
 		return errors.New("not a regular file")
+	}
+	// SQLite takes a file of a few bytes for an empty database and would
+	// overwrite it.
+	header := make([]byte, len(fileHeader))
+	n, err := io.ReadFull(file, header)
+	if err != nil && !errors.Is(err, io.EOF) && !errors.Is(err, io.ErrUnexpectedEOF) {
+		return err
+	}
+	if n > 0 && string(header[:n]) != fileHeader {
+		return errors.New("file is not a database")
 	}
 	if info.Mode().Perm() != 0o600 {
 		return file.Chmod(0o600)
@@ -157,7 +179,11 @@ func (s *Store) checkForeignWrites(ctx context.Context) error {
 	if !s.foreignCheck.CompareAndSwap(last, now) {
 		return nil // another request is looking
 	}
-	return s.noticeForeignWrites(ctx, s.writer)
+	err := s.noticeForeignWrites(ctx, s.writer)
+	if err != nil {
+		s.foreignCheck.CompareAndSwap(now, last) // the next request has to look
+	}
+	return err
 }
 
 // timeFormat is how SQLAlchemy writes a DATETIME on SQLite: text in UTC with
@@ -226,16 +252,4 @@ func jsonText(text []byte) any {
 		return nil
 	}
 	return string(text)
-}
-
-// sizeOf returns the size of a file in bytes, 0 when it does not exist.
-func sizeOf(path string) (int64, error) {
-	info, err := os.Stat(path)
-	if errors.Is(err, fs.ErrNotExist) {
-		return 0, nil
-	}
-	if err != nil {
-		return 0, err
-	}
-	return info.Size(), nil
 }

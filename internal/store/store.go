@@ -141,8 +141,8 @@ func (s *Store) Close() error {
 
 // Ping reports whether the database answers a query.
 func (s *Store) Ping(ctx context.Context) error {
-	var one int
-	err := s.reader.QueryRowContext(ctx, "SELECT 1 FROM roles LIMIT 1").Scan(&one)
+	var hasRoles bool
+	err := s.reader.QueryRowContext(ctx, "SELECT EXISTS (SELECT 1 FROM roles)").Scan(&hasRoles)
 	if err != nil {
 		return fmt.Errorf("ping database: %w", classify(err))
 	}
@@ -186,6 +186,7 @@ func (s *Store) Update(ctx context.Context, fn func(context.Context, *Tx) error)
 	if err != nil {
 		return fmt.Errorf("begin: %w", classify(err))
 	}
+	defer tx.Rollback() // for a panic of fn: else the only writer would stay in the transaction
 	t := &Tx{tx: tx, now: s.now(), normalize: s.normalize}
 	err = s.noticeForeignWrites(ctx, tx)
 	if err == nil {

@@ -1,0 +1,42 @@
+# make run     builds, sets up in ./run, serves on port 13431
+# make test    installs what the tests need, checks the code, runs all tests
+# make lint    formatting, go vet, staticcheck, govulncheck
+# make bench   measures and prints a table
+# make fuzz    runs every fuzz target for FUZZTIME each
+# make docs    writes the generated parts of the documentation
+
+GO       ?= go
+BASEDIR  ?= run
+FUZZTIME ?= 1m
+# A folder with the Go vulnerability database, for machines without network.
+VULNDB   ?=
+
+.PHONY: build run test lint bench fuzz docs clean
+
+build:
+	CGO_ENABLED=0 $(GO) build -trimpath -ldflags='-s -w' -o bin/authnzrv ./cmd/authnzrv
+
+run: build
+	@test -e $(BASEDIR)/.env || bin/authnzrv --autosetup --basedir=$(BASEDIR) </dev/null
+	exec bin/authnzrv --envfile=$(BASEDIR)/.env
+
+test: lint
+	scripts/test-requirements
+	CGO_ENABLED=1 $(GO) test -race -timeout 30m ./...
+
+lint:
+	$(GO) mod verify
+	scripts/lint
+	scripts/vulnerabilities "$(VULNDB)"
+
+bench: build
+	$(GO) run ./test/bench -server bin/authnzrv
+
+fuzz:
+	scripts/fuzz $(FUZZTIME)
+
+docs:
+	$(GO) test ./api ./internal/config -run 'Reference' -update
+
+clean:
+	rm -rf bin

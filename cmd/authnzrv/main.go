@@ -1,0 +1,99 @@
+// Authnzrv is the authnzerver: a server that gives other HTTP servers
+// authentication and authorization.
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"os/signal"
+	"runtime/debug"
+	"syscall"
+
+	"github.com/alecthomas/kong"
+
+	"authnzerver/internal/config"
+)
+
+// The command line. Every command's own documentation stands at its type.
+type commands struct {
+	Version kong.VersionFlag `help:"Print the version and exit."`
+
+	Serve  serveCommand  `cmd:"" default:"withargs" help:"Run the server. This is the default command."`
+	Call   callCommand   `cmd:"" help:"Send one request to a running server and print the answer."`
+	Policy policyCommand `cmd:"" help:"Check and explain permission policies."`
+	API    apiCommand    `cmd:"" name:"api" help:"Print the reference of all requests."`
+	Keygen keygenCommand `cmd:"" help:"Print a new secret key."`
+}
+
+// A process is what a command may use of the process that it runs in.
+type process struct {
+	stdin  *os.File
+	stdout io.Writer
+	stderr io.Writer
+}
+
+func main() {
+	// A second signal ends the process at once.
+	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGTERM, os.Interrupt)
+	go func() {
+		<-ctx.Done()
+		stop()
+	}()
+	err := run(ctx, os.Args[1:])
+	if err != nil {
+		if !errors.Is(err, errSilent) {
+			fmt.Fprintln(os.Stderr, "authnzrv:", err)
+		}
+		os.Exit(1)
+	}
+}
+
+// errSilent ends the process with status 1 after everything has been said.
+var errSilent = errors.New("failed")
+
+func run(ctx context.Context, args []string) error {
+	cli := commands{
+		Serve: serveCommand{flags: config.NewFlags()},
+		Call:  callCommand{flags: config.NewFlags(callOptions...)},
+	}
+	cli.Serve.Plugins = cli.Serve.flags.Plugins()
+	cli.Call.Plugins = cli.Call.flags.Plugins()
+	p := &process{stdin: os.Stdin, stdout: os.Stdout, stderr: os.Stderr}
+	parser, err := kong.New(&cli,
+		kong.Name("authnzrv"),
+		kong.Description("Authentication and authorization for other HTTP servers.\n\nFirst steps: authnzrv --autosetup, then the line that it prints. The options of the server: authnzrv serve --help."),
+		kong.Vars{"version": "authnzrv " + version()},
+		kong.ConfigureHelp(kong.HelpOptions{Compact: true, WrapUpperBound: 100}),
+		kong.BindTo(ctx, (*context.Context)(nil)),
+		kong.Bind(p),
+	)
+	if err != nil {
+		return fmt.Errorf("command line: %w", err)
+	}
+	parsed, err := parser.Parse(config.Normalize(args))
+	if err != nil {
+		return fmt.Errorf("%w; see authnzrv --help", err)
+	}
+	return parsed.Run()
+}
+
+// version returns the module's version and the commit it was built from.
+func version() string {
+	info, ok := debug.ReadBuildInfo()
+	if !ok {
+		return "unknown"
+	}
+	commit, changed := "", ""
+	for _, setting := range info.Settings {
+		switch {
+		case setting.Key == "vcs.revision":
+			commit = " " + setting.Value
+		case setting.Key == "vcs.modified" && setting.Value == "true":
+			changed = " with changes"
+		}
+	}
+	return info.Main.Version + commit + changed + " (" + info.GoVersion + ")"
+}

@@ -1,0 +1,108 @@
+package main
+
+import (
+	"context"
+	"fmt"
+	"io"
+	"log/slog"
+	"net"
+	"os"
+	"runtime/debug"
+	"time"
+
+	"github.com/alecthomas/kong"
+	"golang.org/x/term"
+
+	"authnzerver/internal/app"
+	"authnzerver/internal/config"
+	"authnzerver/internal/passwd"
+	"authnzerver/internal/setup"
+)
+
+// A serveCommand runs the server, or the set-up.
+type serveCommand struct {
+	kong.Plugins
+	flags *config.Flags
+}
+
+// Run implements the command.
+func (c *serveCommand) Run(ctx context.Context, p *process) error {
+	started := time.Now()
+	source, err := config.System(c.flags.Given())
+	if err != nil {
+		return err
+	}
+	cfg, notices, err := config.Load(source)
+	if err != nil {
+		return fmt.Errorf("the configuration is not complete:\n%w", err)
+	}
+	log := newLog(cfg, p)
+	for _, notice := range notices {
+		log.Warn(notice.String())
+	}
+	if cfg.Autosetup {
+		return c.setUp(ctx, p, cfg, log)
+	}
+	server, err := app.Open(ctx, cfg, log)
+	if err != nil {
+		return fmt.Errorf("the server cannot start:\n%w", err)
+	}
+	debug.FreeOSMemory() // what hashing the first passwords took
+	return server.Run(ctx, func(address net.Addr) {
+		scheme := "http"
+		if cfg.TLSCertFile != "" {
+			scheme = "https"
+		}
+		log.Info("ready", "url", scheme+"://"+address.String()+"/", "version", version(),
+			"argon2", cfg.Argon2, "workers", cfg.Workers, "took", time.Since(started).Round(time.Millisecond).String())
+	})
+}
+
+// newLog returns the log that the configuration asks for.
+func newLog(cfg *config.Config, p *process) *slog.Logger {
+	if cfg.LogOff {
+		return slog.New(slog.DiscardHandler)
+	}
+	options := &slog.HandlerOptions{Level: cfg.LogLevel}
+	asText := cfg.LogFormat == "text"
+	if file, ok := p.stderr.(*os.File); ok && cfg.LogFormat == "auto" {
+		asText = term.IsTerminal(int(file.Fd()))
+	}
+	if asText {
+		return slog.New(slog.NewTextHandler(p.stderr, options))
+	}
+	return slog.New(slog.NewJSONHandler(p.stderr, options))
+}
+
+func (c *serveCommand) setUp(ctx context.Context, p *process, cfg *config.Config, log *slog.Logger) error {
+	params, err := passwd.ParseParams(cfg.Argon2)
+	if err != nil {
+		return &config.Error{Option: "argon2", Code: config.CodeInvalid, Message: err.Error()}
+	}
+	o := setup.Options{
+		Terminal:    setup.Terminal{In: p.stdin, Out: p.stdout},
+		BaseDir:     cfg.BaseDir,
+		AuthDB:      cfg.AuthDB,
+		Permissions: cfg.Permissions,
+		AdminEmail:  cfg.AdminEmail, AdminPassword: cfg.AdminPassword,
+		Params:  params,
+		Program: os.Args[0],
+		Log:     log,
+	}
+	if fd := int(p.stdin.Fd()); term.IsTerminal(fd) {
+		state, err := term.GetState(fd)
+		if err != nil {
+			return fmt.Errorf("look at the terminal: %w", err)
+		}
+		// An interrupt at the question for the password leaves it hiding what is typed.
+		defer func() { _ = term.Restore(fd, state) }()
+		o.ReadPassword = func() (string, error) {
+			password, err := term.ReadPassword(fd)
+			if err == io.EOF {
+				err = nil
+			}
+			return string(password), err
+		}
+	}
+	return setup.Run(ctx, o)
+}

@@ -1,0 +1,187 @@
+package action
+
+import (
+	"context"
+	"errors"
+
+	"authnzerver/api"
+	"authnzerver/internal/event"
+	"authnzerver/internal/passpolicy"
+	"authnzerver/internal/store"
+	"authnzerver/internal/token"
+)
+
+// UserValidatePass answers [api.UserValidatePass].
+func (s *Server) UserValidatePass(ctx context.Context, p *api.UserValidatePassParams) (api.UserValidatePassResult, error) {
+	event.From(ctx).SetEmail(string(p.Email))
+	var stricter passpolicy.Overrides
+	if p.MinPassLength.Set {
+		n := int(p.MinPassLength.Value)
+		stricter.MinLength = &n
+	}
+	if p.MaxUnsafeSimilarity.Set {
+		n := int(p.MaxUnsafeSimilarity.Value)
+		stricter.MaxSimilarity = &n
+	}
+	if p.MaxCharacterFrequency.Set {
+		f := float64(p.MaxCharacterFrequency.Value)
+		stricter.MaxCharFrequency = &f
+	}
+	if p.MinPwnedMatches.Set {
+		n := int(p.MinPwnedMatches.Value)
+		stricter.MinPwnedMatches = &n
+	}
+	subject := passpolicy.Subject{Email: string(p.Email), FullNames: []string{p.FullName}}
+	violations := s.PasswordRules.CheckStricter(ctx, string(p.Password), subject, stricter)
+	if violations != nil {
+		return api.UserValidatePassResult{}, api.Fail(api.CodePasswordInsecure, violations...)
+	}
+	return api.UserValidatePassResult{}, nil
+}
+
+// Messages for the end user after a password was changed or refused.
+const (
+	messageChanged         = "Your password was changed."
+	messageLoggedOutOthers = "You were logged out everywhere else."
+	messageLoggedOut       = "You were logged out everywhere."
+	messageNotChanged      = "The password was not changed."
+)
+
+// UserChangePass answers [api.UserChangePass].
+func (s *Server) UserChangePass(ctx context.Context, p *api.UserChangePassParams) (api.UserChangePassResult, error) {
+	result := api.UserChangePassResult{UserID: p.UserID, Email: p.Email}
+	_, user, err := s.session(ctx, p.SessionToken)
+	if err != nil {
+		return result, err
+	}
+	if user.ID != p.UserID {
+		return result, api.Fail(api.CodeSessionNotFound)
+	}
+	err = s.changePassword(ctx, &api.UserChangePassNoSessionParams{
+		UserID: p.UserID, FullName: p.FullName, Email: p.Email,
+		CurrentPassword: p.CurrentPassword, NewPassword: p.NewPassword,
+	}, token.Sum(string(p.SessionToken)))
+	result.Messages = []string{messageChanged, messageLoggedOutOthers}
+	return result, err
+}
+
+// UserChangePassNoSession answers [api.UserChangePassNoSession].
+func (s *Server) UserChangePassNoSession(ctx context.Context, p *api.UserChangePassNoSessionParams) (api.UserChangePassResult, error) {
+	err := s.changePassword(ctx, p, token.Digest{})
+	return api.UserChangePassResult{
+		UserID: p.UserID, Email: p.Email, Notes: api.Notes{Messages: []string{messageChanged, messageLoggedOut}},
+	}, err
+}
+
+// changePassword sets a new password for a user who knows the current one and
+// ends all of the user's sessions but the spared one.
+func (s *Server) changePassword(ctx context.Context, p *api.UserChangePassNoSessionParams, spare token.Digest) error {
+	if store.Protected(p.UserID) {
+		return api.Fail(api.CodeProtectedUser)
+	}
+	user, err := s.userWith(ctx, p.UserID, p.Email)
+	if err != nil {
+		return err
+	}
+	current, err := s.verify(ctx, user, p.CurrentPassword)
+	switch {
+	case err != nil:
+		return err
+	case user == nil, !user.IsActive:
+		return api.Fail(api.CodeUserNotFound)
+	case !current.Match:
+		return api.Fail(api.CodePasswordWrong)
+	case p.NewPassword == p.CurrentPassword:
+		return api.Fail(api.CodePasswordUnchanged)
+	}
+	hash, err := s.Passwords.Hash(ctx, string(p.NewPassword))
+	if err != nil {
+		return err
+	}
+	violations := s.PasswordRules.Check(ctx, string(p.NewPassword), subjectOf(user, p.FullName))
+	if violations != nil {
+		return api.Fail(api.CodeNewPasswordInsecure, append(violations, messageNotChanged)...)
+	}
+	return s.setPassword(ctx, user, hash, spare)
+}
+
+// subjectOf returns what a user's new password must not be similar to.
+func subjectOf(user *store.User, names ...string) passpolicy.Subject {
+	if user.FullName != nil {
+		names = append(names, *user.FullName)
+	}
+	return passpolicy.Subject{Email: user.Email, FullNames: names}
+}
+
+// setPassword replaces the hash that user was read with, ends the sessions
+// and revokes the keys that the old password may have given away.
+func (s *Server) setPassword(ctx context.Context, user *store.User, hash string, spare token.Digest) error {
+	return s.Store.Update(ctx, func(ctx context.Context, tx *store.Tx) error {
+		now, err := tx.User(ctx, user.ID)
+		if errors.Is(err, store.ErrNotFound) || err == nil && now.IsActive != user.IsActive {
+			return api.Fail(api.CodePasswordNotChanged)
+		}
+		if err != nil {
+			return err
+		}
+		err = tx.SetPassword(ctx, user.ID, user.PasswordHash, hash)
+		if err != nil {
+			return failWhen(err, store.ErrConflict, api.CodePasswordNotChanged)
+		}
+		return revokeAccess(ctx, tx, user.ID, spare)
+	})
+}
+
+// revokeAccess ends all sessions of a user but the spared one and revokes the
+// keys that are not tied to a session.
+func revokeAccess(ctx context.Context, tx *store.Tx, id int64, spare token.Digest) error {
+	_, err := tx.DeleteSessionsOf(ctx, id, spare)
+	if err != nil {
+		return err
+	}
+	return tx.RevokeSessionlessKeys(ctx, id)
+}
+
+// UserResetPass answers [api.UserResetPass].
+func (s *Server) UserResetPass(ctx context.Context, p *api.UserResetPassParams) (api.UserResetPassResult, error) {
+	_, _, err := s.session(ctx, p.SessionToken)
+	if err != nil {
+		return api.UserResetPassResult{}, err
+	}
+	return api.UserResetPassResult{}, s.resetPassword(ctx, p.Email, p.NewPassword, true, api.CodeUserNotFound)
+}
+
+// UserResetPassNoSession answers [api.UserResetPassNoSession].
+func (s *Server) UserResetPassNoSession(ctx context.Context, p *api.UserResetPassNoSessionParams) (api.UserResetPassResult, error) {
+	return api.UserResetPassResult{}, s.resetPassword(ctx, p.Email, p.NewPassword, p.RequiredActive, api.CodeUserStateWrong)
+}
+
+// resetPassword sets a new password for the user with this address who is in
+// the required state; nobody in it is the failure with code missing.
+func (s *Server) resetPassword(ctx context.Context, email api.Email, password api.Password, active bool, missing api.Code) error {
+	user, err := s.userByEmail(ctx, email)
+	if err != nil {
+		return err
+	}
+	// Hashed and judged whether or not there is a user, so that the time
+	// tells nothing.
+	hash, err := s.Passwords.Hash(ctx, string(password))
+	if err != nil {
+		return err
+	}
+	subject := passpolicy.Subject{Email: string(email)}
+	if user != nil {
+		subject = subjectOf(user)
+	}
+	violations := s.PasswordRules.Check(ctx, string(password), subject)
+	switch {
+	case user == nil, user.IsActive != active:
+		return api.Fail(missing)
+	case store.Protected(user.ID):
+		return api.Fail(api.CodeProtectedUser)
+	case violations != nil:
+		return api.Fail(api.CodeNewPasswordInsecure, append([]string{messageNotChanged}, violations...)...)
+	}
+	event.From(ctx).SetTarget(user.ID)
+	return s.setPassword(ctx, user, hash, token.Digest{})
+}

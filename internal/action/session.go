@@ -1,0 +1,201 @@
+package action
+
+import (
+	"context"
+	"net/netip"
+	"time"
+	"unicode/utf8"
+
+	"authnzerver/api"
+	"authnzerver/internal/event"
+	"authnzerver/internal/store"
+	"authnzerver/internal/token"
+)
+
+// maxUserAgent is how many characters of a user agent are kept, the size of
+// its column.
+const maxUserAgent = 280
+
+// SessionNew answers [api.SessionNew].
+func (s *Server) SessionNew(ctx context.Context, p *api.SessionNewParams) (api.SessionNewResult, error) {
+	addr, err := netip.ParseAddr(p.IPAddress)
+	if err != nil {
+		return api.SessionNewResult{}, api.Fail(api.CodeInvalidIPAddress)
+	}
+	expires, err := api.ParseTime(p.Expires)
+	if err != nil {
+		return api.SessionNewResult{}, api.Fail(api.CodeInvalidExpires)
+	}
+	userID := int64(p.UserID.Value)
+	if userID == 0 {
+		userID = store.AnonymousID
+	}
+	event.From(ctx).SetUser(userID)
+	secret := token.New()
+	err = s.Store.Update(ctx, func(ctx context.Context, tx *store.Tx) error {
+		return tx.InsertSession(ctx, &store.Session{
+			Digest: token.Sum(secret), IPAddress: addr.String(), UserAgent: truncate(p.UserAgent, maxUserAgent),
+			UserID: userID, Created: tx.Now(), Expires: expires, ExtraInfo: object(p.ExtraInfo),
+		})
+	})
+	if err != nil {
+		return api.SessionNewResult{}, failWhen(err, store.ErrReference, api.CodeSessionCreateFailed)
+	}
+	sessionToken := api.SessionToken(secret)
+	return api.SessionNewResult{SessionToken: &sessionToken, Expires: api.Expiry(expires)}, nil
+}
+
+// truncate cuts a text to at most n characters.
+func truncate(s string, n int) string {
+	if len(s) <= n || utf8.RuneCountInString(s) <= n {
+		return s
+	}
+	return string([]rune(s)[:n])
+}
+
+// SessionExists answers [api.SessionExists].
+func (s *Server) SessionExists(ctx context.Context, p *api.SessionTokenParams) (api.SessionExistsResult, error) {
+	session, user, err := s.session(ctx, p.SessionToken)
+	if err != nil {
+		return api.SessionExistsResult{}, err
+	}
+	return api.SessionExistsResult{SessionInfo: &api.SessionUserInfo{
+		UserID: user.ID, SystemID: user.SystemID, FullName: user.FullName, Email: api.Email(user.Email),
+		ExtraInfo: shown(user.ExtraInfo), EmailVerified: user.EmailVerified, EmailVerifySentOn: api.Time(user.EmailVerifySent),
+		IsActive: user.IsActive, LastLoginTry: api.Time(user.LastLoginTry), LastLoginSuccess: api.Time(user.LastLoginOK),
+		CreatedOn: api.Time(user.CreatedOn), UserRole: user.Role,
+		SessionToken: p.SessionToken, IPAddress: session.IPAddress, UserAgent: session.UserAgent,
+		Created: api.Time(session.Created), Expires: api.Expiry(session.Expires), ExtraInfoJSON: shown(session.ExtraInfo),
+	}}, nil
+}
+
+// SessionDelete answers [api.SessionDelete].
+func (s *Server) SessionDelete(ctx context.Context, p *api.SessionTokenParams) (api.SessionDeleteResult, error) {
+	found := false
+	err := s.Store.Update(ctx, func(ctx context.Context, tx *store.Tx) error {
+		var err error
+		found, err = tx.DeleteSession(ctx, token.Sum(string(p.SessionToken)))
+		return err
+	})
+	if err == nil && !found {
+		err = api.Fail(api.CodeSessionNotFound)
+	}
+	return api.SessionDeleteResult{}, err
+}
+
+// SessionDeleteUserID answers [api.SessionDeleteUserID].
+func (s *Server) SessionDeleteUserID(ctx context.Context, p *api.SessionDeleteUserIDParams) (api.SessionDeleteUserIDResult, error) {
+	event.From(ctx).SetTarget(p.UserID)
+	var spare token.Digest
+	if p.KeepCurrentSession && p.SessionToken != "" {
+		spare = token.Sum(string(p.SessionToken))
+	}
+	deleted := 0
+	err := s.Store.Update(ctx, func(ctx context.Context, tx *store.Tx) error {
+		var err error
+		deleted, err = tx.DeleteSessionsOf(ctx, p.UserID, spare)
+		return err
+	})
+	if err == nil && deleted == 0 {
+		err = api.Fail(api.CodeNoSessionsDeleted)
+	}
+	return api.SessionDeleteUserIDResult{}, err
+}
+
+// InternalSessionEdit answers [api.InternalSessionEdit].
+func (s *Server) InternalSessionEdit(ctx context.Context, p *api.InternalSessionEditParams) (api.SessionEditResult, error) {
+	update, err := membersOf(p.UpdateDict)
+	if err != nil {
+		return api.SessionEditResult{}, err
+	}
+	if len(update) == 0 {
+		return api.SessionEditResult{}, api.Fail(api.CodeEmptyUpdate)
+	}
+	return s.editSession(ctx, p.TargetSessionToken, func(info []byte) ([]byte, error) {
+		switch string(info) {
+		case "[]", `""`, "0", "false": // nothing, as the Python server saw it
+			info = nil
+		}
+		if !isObject(info) {
+			return nil, api.Fail(api.CodeUpdateFailed)
+		}
+		info, err := merge(info, update)
+		if err == nil && len(info) > maxStoredObject {
+			err = api.Fail(api.CodeUpdateFailed)
+		}
+		return info, err
+	})
+}
+
+// SessionSetInfo answers [api.SessionSetInfo].
+func (s *Server) SessionSetInfo(ctx context.Context, p *api.SessionSetInfoParams) (api.SessionEditResult, error) {
+	info := p.ExtraInfo
+	if !info.Set {
+		info = p.ExtraInfoJSON
+	}
+	if !info.Set {
+		return api.SessionEditResult{}, api.Fail(api.CodeEmptyUpdate)
+	}
+	return s.editSession(ctx, p.SessionToken, func([]byte) ([]byte, error) { return object(info.Value), nil })
+}
+
+// maxStoredObject is the size in bytes up to which merging lets an object grow.
+const maxStoredObject = 64 << 10
+
+func (s *Server) editSession(ctx context.Context, t api.SessionToken, edit func([]byte) ([]byte, error)) (api.SessionEditResult, error) {
+	var session *store.Session
+	err := s.Store.Update(ctx, func(ctx context.Context, tx *store.Tx) error {
+		var err error
+		session, err = tx.Session(ctx, token.Sum(string(t)))
+		if err != nil {
+			return failWhen(err, store.ErrNotFound, api.CodeSessionNotFound)
+		}
+		session.ExtraInfo, err = edit(session.ExtraInfo)
+		if err != nil {
+			return err
+		}
+		return tx.SetSessionInfo(ctx, session.Digest, session.ExtraInfo)
+	})
+	if err != nil {
+		return api.SessionEditResult{}, err
+	}
+	event.From(ctx).SetUser(session.UserID)
+	return api.SessionEditResult{SessionInfo: &api.SessionInfo{
+		UserID: session.UserID, SessionToken: t, IPAddress: session.IPAddress, UserAgent: session.UserAgent,
+		Created: api.Time(session.Created), Expires: api.Expiry(session.Expires), ExtraInfoJSON: session.ExtraInfo,
+	}}, nil
+}
+
+// PurgeExpired deletes sessions and keys that expired more than grace ago, a
+// few hundred in a transaction so that nobody waits for it, and returns how
+// many there were.
+func (s *Server) PurgeExpired(ctx context.Context, grace time.Duration) (sessions, keys int64, err error) {
+	const batch, pause = 500, 20 * time.Millisecond
+	before := s.Now().Add(-grace)
+	for {
+		var n int
+		var m int64
+		err := s.Store.Update(ctx, func(ctx context.Context, tx *store.Tx) error {
+			var err error
+			n, err = tx.DeleteExpiredSessions(ctx, before, batch)
+			if err != nil {
+				return err
+			}
+			m, err = tx.DeleteExpiredKeys(ctx, before, batch)
+			return err
+		})
+		if err != nil {
+			return sessions, keys, err
+		}
+		sessions += int64(n)
+		keys += m
+		if n < batch && m < batch {
+			return sessions, keys, nil
+		}
+		select {
+		case <-ctx.Done():
+			return sessions, keys, ctx.Err()
+		case <-time.After(pause):
+		}
+	}
+}

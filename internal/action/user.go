@@ -1,0 +1,549 @@
+package action
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"strconv"
+	"time"
+
+	"github.com/go-json-experiment/json"
+	"github.com/go-json-experiment/json/jsontext"
+
+	"authnzerver/api"
+	"authnzerver/internal/event"
+	"authnzerver/internal/identity"
+	"authnzerver/internal/passpolicy"
+	"authnzerver/internal/store"
+	"authnzerver/internal/token"
+)
+
+// Roles that the rules themselves know. What they may do is the policy's.
+const (
+	roleSuperuser     = "superuser"
+	roleStaff         = "staff"
+	roleAuthenticated = "authenticated"
+	roleLocked        = "locked"
+)
+
+// UserLogin answers [api.UserLogin].
+func (s *Server) UserLogin(ctx context.Context, p *api.UserLoginParams) (api.UserCheckResult, error) {
+	_, _, sessionErr := s.session(ctx, p.SessionToken)
+	if sessionErr != nil && !errors.Is(sessionErr, api.Fail(api.CodeSessionNotFound)) {
+		return api.UserCheckResult{}, sessionErr
+	}
+	user, err := s.userByEmail(ctx, p.Email)
+	if err != nil {
+		return api.UserCheckResult{}, err
+	}
+	password, err := s.verify(ctx, user, p.Password)
+	if err != nil {
+		return api.UserCheckResult{}, err
+	}
+	if sessionErr != nil {
+		return api.UserCheckResult{}, sessionErr
+	}
+	good := password.Match && user.IsActive && user.EmailVerified
+	rehashed := ""
+	if good && password.Outdated {
+		rehashed, err = s.Passwords.Hash(ctx, string(p.Password))
+		if err != nil {
+			return api.UserCheckResult{}, err
+		}
+	}
+	err = s.Store.Update(ctx, func(ctx context.Context, tx *store.Tx) error {
+		_, err := tx.DeleteSession(ctx, token.Sum(string(p.SessionToken)))
+		if err != nil {
+			return err
+		}
+		good, err = s.stillGood(ctx, tx, user, good)
+		if err != nil {
+			return err
+		}
+		if good && rehashed != "" {
+			err = tx.SetPassword(ctx, user.ID, user.PasswordHash, rehashed)
+			if err != nil {
+				return err
+			}
+		}
+		id := int64(0) // nobody's: the statement runs all the same, so that a missing user costs no less
+		if user != nil {
+			id = user.ID
+		}
+		return tx.RecordLogin(ctx, id, good && user.Role != roleLocked)
+	})
+	if err != nil {
+		return api.UserCheckResult{}, err
+	}
+	if !good {
+		return api.UserCheckResult{}, api.Fail(api.CodeInvalidCredentials)
+	}
+	return checked(ctx, user)
+}
+
+// stillGood confirms inside a transaction that the user has not been changed
+// since the password was verified: a password that was replaced or an account
+// that was locked meanwhile must not let anybody in.
+func (s *Server) stillGood(ctx context.Context, tx *store.Tx, user *store.User, good bool) (bool, error) {
+	if !good {
+		return false, nil
+	}
+	now, err := tx.User(ctx, user.ID)
+	if errors.Is(err, store.ErrNotFound) {
+		return false, nil
+	}
+	if err != nil {
+		return false, err
+	}
+	return now.PasswordHash == user.PasswordHash && now.Role == user.Role &&
+		now.IsActive == user.IsActive && now.EmailVerified == user.EmailVerified, nil
+}
+
+// checked returns the result for a user whose password was right.
+func checked(ctx context.Context, user *store.User) (api.UserCheckResult, error) {
+	event.From(ctx).SetUser(user.ID)
+	if !user.IsActive || user.Role == roleLocked {
+		return api.UserCheckResult{UserID: &user.ID}, api.Fail(api.CodeUserLocked)
+	}
+	return api.UserCheckResult{UserID: &user.ID, UserRole: user.Role}, nil
+}
+
+// UserLogout answers [api.UserLogout].
+func (s *Server) UserLogout(ctx context.Context, p *api.UserLogoutParams) (api.UserLogoutResult, error) {
+	result := api.UserLogoutResult{UserID: p.UserID}
+	_, user, err := s.session(ctx, p.SessionToken)
+	if err != nil {
+		return result, err
+	}
+	if user.ID != p.UserID {
+		return result, api.Fail(api.CodeSessionUserMismatch)
+	}
+	_, err = s.SessionDelete(ctx, &api.SessionTokenParams{SessionToken: p.SessionToken})
+	return result, err
+}
+
+// UserPasscheck answers [api.UserPasscheck].
+func (s *Server) UserPasscheck(ctx context.Context, p *api.UserPasscheckParams) (api.UserCheckResult, error) {
+	_, user, sessionErr := s.session(ctx, p.SessionToken)
+	if sessionErr != nil && !errors.Is(sessionErr, api.Fail(api.CodeSessionNotFound)) {
+		return api.UserCheckResult{}, sessionErr
+	}
+	password, err := s.verify(ctx, user, p.Password)
+	switch {
+	case err != nil:
+		return api.UserCheckResult{}, err
+	case sessionErr != nil:
+		return api.UserCheckResult{}, sessionErr
+	case !password.Match:
+		return api.UserCheckResult{}, api.Fail(api.CodeInvalidCredentials)
+	}
+	return checked(ctx, user)
+}
+
+// UserPasscheckNoSession answers [api.UserPasscheckNoSession].
+func (s *Server) UserPasscheckNoSession(ctx context.Context, p *api.UserPasscheckNoSessionParams) (api.UserCheckResult, error) {
+	user, err := s.userByEmail(ctx, p.Email)
+	if err != nil {
+		return api.UserCheckResult{}, err
+	}
+	password, err := s.verify(ctx, user, p.Password)
+	if err != nil {
+		return api.UserCheckResult{}, err
+	}
+	if !password.Match {
+		return api.UserCheckResult{}, api.Fail(api.CodeInvalidCredentials)
+	}
+	return checked(ctx, user)
+}
+
+// Members of extra_info that the server keeps.
+const (
+	infoProvenance = "provenance"
+	infoType       = "type"
+	infoRetryWait  = "verify_retry_wait"
+	infoOldRoles   = "previous_user_roles"
+)
+
+// defaultRetryWait is how many hours must pass before a repeated sign-up
+// replaces one that was not verified; maxRetryWait bounds what may be asked for.
+const (
+	defaultRetryWait = 6
+	maxRetryWait     = 87_600 // ten years, as declared in package api
+)
+
+// UserNew answers [api.UserNew].
+func (s *Server) UserNew(ctx context.Context, p *api.UserNewParams) (api.UserNewResult, error) {
+	event.From(ctx).SetEmail(string(p.Email))
+	email, err := identity.ParseEmail(string(p.Email))
+	if err != nil {
+		return api.UserNewResult{}, api.Fail(api.CodeInvalidEmail)
+	}
+	name, err := identity.ParseFullName(p.FullName)
+	if err != nil {
+		return api.UserNewResult{}, api.Fail(api.CodeInvalidFullName)
+	}
+	wait := int64(defaultRetryWait)
+	if p.VerifyRetryWait.Value.Set {
+		wait = max(1, p.VerifyRetryWait.Value.Value)
+	}
+	info, err := newUserInfo(object(p.ExtraInfo.Value), wait)
+	if err != nil {
+		return api.UserNewResult{}, err
+	}
+	// Hashed before it is judged and before the address is looked up, so that
+	// every outcome takes the same time.
+	hash, err := s.Passwords.Hash(ctx, string(p.Password))
+	if err != nil {
+		return api.UserNewResult{}, err
+	}
+	subject := passpolicy.Subject{Email: email, FullNames: []string{name, p.FullName}}
+	violations := s.PasswordRules.Check(ctx, string(p.Password), subject)
+	if violations != nil {
+		return api.UserNewResult{UserEmail: emailOf(email)}, api.Fail(api.CodeInvalidPassword, violations...)
+	}
+	user := &store.User{
+		SystemID: p.SystemID.Value.Value, FullName: &name, PasswordHash: hash, Email: email,
+		Role: roleLocked, ExtraInfo: info,
+	}
+	var result api.UserNewResult
+	var failure error
+	err = s.Store.Update(ctx, func(ctx context.Context, tx *store.Tx) error {
+		var err error
+		result, err = s.signUp(ctx, tx, user, time.Duration(wait)*time.Hour)
+		// A repeated sign-up is a failure that changes something.
+		if errors.Is(err, api.Fail(api.CodeUserExists)) {
+			failure, err = err, nil
+		}
+		return err
+	})
+	if err != nil {
+		return api.UserNewResult{}, err
+	}
+	return result, failure
+}
+
+func emailOf(email string) *api.Email {
+	e := api.Email(email)
+	return &e
+}
+
+// newUserInfo returns the extra_info of a new user: the frontend's, without
+// the role history, which would decide about a role later on.
+func newUserInfo(sent []byte, wait int64) ([]byte, error) {
+	members, err := membersOf(sent)
+	if err != nil {
+		return nil, err
+	}
+	members = remove(members, infoOldRoles)
+	members = set(members, infoProvenance, jsontext.Value(`"request-created"`))
+	members = set(members, infoType, jsontext.Value(`"normal-user"`))
+	members = set(members, infoRetryWait, strconv.AppendInt(nil, wait, 10))
+	return objectOf(members), nil
+}
+
+// signUp adds the user, or replaces a sign-up with the same address that was
+// never verified and that is older than wait.
+func (s *Server) signUp(ctx context.Context, tx *store.Tx, user *store.User, wait time.Duration) (api.UserNewResult, error) {
+	old, err := tx.UserByEmail(ctx, user.Email)
+	if err == nil {
+		return s.signUpAgain(ctx, tx, old, user, wait)
+	}
+	if !errors.Is(err, store.ErrNotFound) {
+		return api.UserNewResult{}, err
+	}
+	taken, err := tx.EmailTaken(ctx, user.Email, 0)
+	if err != nil {
+		return api.UserNewResult{}, err
+	}
+	if taken { // by several users of an adopted database, who differ in letter case
+		return api.UserNewResult{UserEmail: emailOf(user.Email)}, api.Fail(api.CodeUserExists)
+	}
+	if user.SystemID == "" {
+		user.SystemID = store.NewUUID()
+	}
+	taken, err = tx.SystemIDTaken(ctx, user.SystemID)
+	if err != nil {
+		return api.UserNewResult{}, err
+	}
+	if taken {
+		return api.UserNewResult{}, api.Fail(api.CodeSystemIDExists)
+	}
+	user.EmailVerifySent = tx.Now()
+	err = tx.InsertUser(ctx, user)
+	if err != nil {
+		return api.UserNewResult{}, failWhen(err, store.ErrReference, api.CodeUserCreateFailed)
+	}
+	event.From(ctx).SetUser(user.ID)
+	return api.UserNewResult{
+		UserEmail: emailOf(user.Email), UserID: &user.ID, SystemID: &user.SystemID, SendVerification: true,
+	}, nil
+}
+
+func (s *Server) signUpAgain(ctx context.Context, tx *store.Tx, old, user *store.User, wait time.Duration) (api.UserNewResult, error) {
+	event.From(ctx).SetTarget(old.ID)
+	result := api.UserNewResult{UserEmail: emailOf(old.Email), UserID: &old.ID, SystemID: &old.SystemID}
+	// The longer of the two waits counts: who repeats a sign-up must not be
+	// able to shorten what the first one was promised.
+	wait = max(wait, storedWait(old.ExtraInfo))
+	replace := old.FirstVerified.IsZero() && !old.IsActive && !old.EmailVerified &&
+		!old.EmailVerifySent.IsZero() && tx.Now().Sub(old.EmailVerifySent) > wait
+	if !replace {
+		return result, api.Fail(api.CodeUserExists)
+	}
+	old.FullName, old.Email, old.Role, old.ExtraInfo = user.FullName, user.Email, roleLocked, user.ExtraInfo
+	old.EmailVerifySent = tx.Now()
+	err := tx.UpdateUser(ctx, old)
+	if err != nil {
+		return api.UserNewResult{}, err
+	}
+	err = tx.SetPassword(ctx, old.ID, old.PasswordHash, user.PasswordHash)
+	if err != nil {
+		return api.UserNewResult{}, err
+	}
+	err = revokeAccess(ctx, tx, old.ID, token.Digest{})
+	if err != nil {
+		return api.UserNewResult{}, err
+	}
+	result.UserEmail, result.SendVerification = emailOf(user.Email), true
+	return result, api.Fail(api.CodeUserExists)
+}
+
+// storedWait returns the wait that a sign-up asked for, at most maxRetryWait:
+// an adopted one may be too long for a Duration.
+func storedWait(info []byte) time.Duration {
+	members, err := membersOf(info)
+	if err != nil {
+		return 0
+	}
+	hours, err := strconv.ParseInt(string(valueOf(members, infoRetryWait)), 10, 64)
+	if err != nil {
+		return 0 // an adopted user without it
+	}
+	return time.Duration(min(max(0, hours), maxRetryWait)) * time.Hour
+}
+
+// UserDelete answers [api.UserDelete].
+func (s *Server) UserDelete(ctx context.Context, p *api.UserDeleteParams) (api.UserDeleteResult, error) {
+	result := api.UserDeleteResult{UserID: p.UserID, Email: p.Email}
+	user, err := s.userWith(ctx, p.UserID, p.Email)
+	if err != nil {
+		return result, err
+	}
+	password, err := s.verify(ctx, user, p.Password)
+	switch {
+	case err != nil:
+		return result, err
+	case user == nil:
+		return result, api.Fail(api.CodeUserNotFound)
+	case !password.Match:
+		return result, api.Fail(api.CodeInvalidPassword)
+	case store.Protected(user.ID):
+		return result, api.Fail(api.CodeProtectedUser)
+	}
+	return result, s.Store.Update(ctx, func(ctx context.Context, tx *store.Tx) error {
+		now, err := tx.User(ctx, user.ID)
+		if err != nil {
+			return failWhen(err, store.ErrNotFound, api.CodeUserNotFound)
+		}
+		if now.PasswordHash != user.PasswordHash {
+			return api.Fail(api.CodeInvalidPassword)
+		}
+		if now.Role == roleSuperuser {
+			return api.Fail(api.CodeSuperuserKept)
+		}
+		return deleteUser(ctx, tx, user.ID)
+	})
+}
+
+// userWith returns the user with this id if it has this address, or nil.
+func (s *Server) userWith(ctx context.Context, id int64, email api.Email) (*store.User, error) {
+	event.From(ctx).SetUser(id)
+	user, err := s.userByID(ctx, id)
+	if err != nil || user == nil {
+		return nil, err
+	}
+	if user.Email != string(email) && identity.NormalizeEmail(user.Email) != identity.NormalizeEmail(string(email)) {
+		return nil, nil
+	}
+	return user, nil
+}
+
+func deleteUser(ctx context.Context, tx *store.Tx, id int64) error {
+	_, err := tx.DeleteUser(ctx, id)
+	return failWhen(err, store.ErrReference, api.CodeUserDeleteFailed)
+}
+
+// InternalUserDelete answers [api.InternalUserDelete].
+func (s *Server) InternalUserDelete(ctx context.Context, p *api.InternalUserDeleteParams) (api.InternalUserDeleteResult, error) {
+	event.From(ctx).SetTarget(p.TargetUserID)
+	result := api.InternalUserDeleteResult{UserID: p.TargetUserID}
+	if store.Protected(p.TargetUserID) {
+		return result, api.Fail(api.CodeProtectedUser)
+	}
+	return result, s.Store.Update(ctx, func(ctx context.Context, tx *store.Tx) error {
+		user, err := tx.User(ctx, p.TargetUserID)
+		if errors.Is(err, store.ErrNotFound) {
+			return nil
+		}
+		if err != nil {
+			return err
+		}
+		err = keepSuperuser(ctx, tx, user)
+		if err != nil {
+			return err
+		}
+		return deleteUser(ctx, tx, user.ID)
+	})
+}
+
+// keepSuperuser fails when nobody could administer the server without user.
+func keepSuperuser(ctx context.Context, tx *store.Tx, user *store.User) error {
+	if !administers(user) {
+		return nil
+	}
+	others, err := tx.OtherSuperusers(ctx, user.ID)
+	if err == nil && others == 0 {
+		err = api.Fail(api.CodeLastSuperuser)
+	}
+	return err
+}
+
+func administers(u *store.User) bool {
+	return u.Role == roleSuperuser && u.IsActive && u.EmailVerified
+}
+
+// UserList answers [api.UserList].
+func (s *Server) UserList(ctx context.Context, p *api.UserListParams) (api.UserListResult, error) {
+	if !p.UserID.Set {
+		return s.listUsers(ctx, (*store.Tx).Users)
+	}
+	return s.listUsers(ctx, func(tx *store.Tx, ctx context.Context) ([]store.User, error) {
+		return tx.UsersWhere(ctx, store.FieldUserID, int64(p.UserID.Value))
+	})
+}
+
+func (s *Server) listUsers(ctx context.Context, list func(*store.Tx, context.Context) ([]store.User, error)) (api.UserListResult, error) {
+	var users []store.User
+	err := s.Store.View(ctx, func(ctx context.Context, tx *store.Tx) error {
+		var err error
+		users, err = list(tx, ctx)
+		return err
+	})
+	if err != nil {
+		return api.UserListResult{}, err
+	}
+	return api.UserListResult{UserInfo: userInfos(users)}, nil
+}
+
+// UserLookupEmail answers [api.UserLookupEmail].
+func (s *Server) UserLookupEmail(ctx context.Context, p *api.UserLookupEmailParams) (api.UserInfoResult, error) {
+	user, err := s.userByEmail(ctx, p.Email)
+	if err != nil {
+		return api.UserInfoResult{}, err
+	}
+	if user == nil {
+		return api.UserInfoResult{}, api.Fail(api.CodeUserNotFound)
+	}
+	event.From(ctx).SetTarget(user.ID)
+	return api.UserInfoResult{UserInfo: userInfo(user)}, nil
+}
+
+// UserLookupMatch answers [api.UserLookupMatch].
+func (s *Server) UserLookupMatch(ctx context.Context, p *api.UserLookupMatchParams) (api.UserListResult, error) {
+	match := jsontext.Value(bytes.TrimSpace(p.Match))
+	switch p.By {
+	case "extra_info":
+		return s.lookupInfo(ctx, match)
+	case "email":
+		var email string
+		if json.Unmarshal(match, &email) != nil {
+			return api.UserListResult{}, api.Fail(api.CodeInvalidMatch)
+		}
+		user, err := s.userByEmail(ctx, api.Email(email))
+		if err != nil || user == nil {
+			return api.UserListResult{UserInfo: []api.UserInfo{}}, err
+		}
+		return api.UserListResult{UserInfo: []api.UserInfo{*userInfo(user)}}, nil
+	}
+	field := store.UserField(p.By)
+	value, ok := matchValue(field, match)
+	if !ok {
+		return api.UserListResult{}, api.Fail(api.CodeInvalidMatch)
+	}
+	return s.listUsers(ctx, func(tx *store.Tx, ctx context.Context) ([]store.User, error) {
+		return tx.UsersWhere(ctx, field, value)
+	})
+}
+
+// matchValue returns the value to look up in a field, or false when there is
+// no such field or it cannot have the value.
+func matchValue(field store.UserField, match jsontext.Value) (any, bool) {
+	var text string
+	isText := json.Unmarshal(match, &text) == nil
+	switch field {
+	case store.FieldUserID, store.FieldFailedLogins:
+		if !isText {
+			text = string(match)
+		}
+		n, err := strconv.ParseInt(text, 10, 64)
+		return n, err == nil
+	case store.FieldEmailVerified, store.FieldIsActive:
+		var b bool
+		err := json.Unmarshal(match, &b)
+		return b, err == nil
+	case store.FieldSystemID, store.FieldFullName, store.FieldRole:
+		return text, isText
+	case store.FieldCreatedOn, store.FieldLastUpdated, store.FieldLastLoginOK, store.FieldLastLoginTry,
+		store.FieldEmailVerifySent, store.FieldEmailForgotSent, store.FieldEmailChangeSent:
+		t, err := api.ParseTime(text)
+		return t, isText && err == nil
+	}
+	return nil, false
+}
+
+// lookupInfo returns the users whose extra_info has every member of match.
+func (s *Server) lookupInfo(ctx context.Context, match jsontext.Value) (api.UserListResult, error) {
+	if match.Kind() != '{' {
+		return api.UserListResult{}, api.Fail(api.CodeInvalidMatch)
+	}
+	wanted, err := membersOf(match)
+	if err != nil {
+		return api.UserListResult{}, err
+	}
+	if len(wanted) == 0 {
+		return api.UserListResult{}, api.Fail(api.CodeInvalidMatch)
+	}
+	for i := range wanted {
+		err := wanted[i].value.Canonicalize()
+		if err != nil {
+			return api.UserListResult{}, api.Fail(api.CodeInvalidMatch)
+		}
+	}
+	return s.listUsers(ctx, func(tx *store.Tx, ctx context.Context) ([]store.User, error) {
+		users, err := tx.Users(ctx)
+		if err != nil {
+			return nil, err
+		}
+		found := users[:0]
+		for _, user := range users {
+			if hasMembers(user.ExtraInfo, wanted) {
+				found = append(found, user)
+			}
+		}
+		return found, nil
+	})
+}
+
+func hasMembers(info []byte, wanted []jsonMember) bool {
+	members, err := membersOf(info)
+	if err != nil {
+		return false
+	}
+	for _, w := range wanted {
+		value := valueOf(members, w.name)
+		if value == nil || value.Canonicalize() != nil || !bytes.Equal(value, w.value) {
+			return false
+		}
+	}
+	return true
+}

@@ -1,0 +1,297 @@
+// Package app puts the server together from its parts and runs it. It is the
+// only package that knows all of them.
+package app
+
+import (
+	"bytes"
+	"context"
+	"crypto/tls"
+	"errors"
+	"fmt"
+	"io/fs"
+	"log/slog"
+	"math/rand/v2"
+	"net"
+	"net/http"
+	"os"
+	"path/filepath"
+	"strconv"
+	"sync"
+	"time"
+
+	"authnzerver/internal/action"
+	"authnzerver/internal/config"
+	"authnzerver/internal/dispatch"
+	"authnzerver/internal/httpd"
+	"authnzerver/internal/identity"
+	"authnzerver/internal/passpolicy"
+	"authnzerver/internal/passwd"
+	"authnzerver/internal/pii"
+	"authnzerver/internal/setup"
+	"authnzerver/internal/store"
+	"authnzerver/internal/wire"
+)
+
+// replayCapacity is how many requests may be accepted within messagettl: at
+// the default of 300 s, 14,000 a second for as long as that lasts. The window
+// then takes about 130 MB; it takes nothing when there are no requests.
+const replayCapacity = 1 << 22
+
+// purgeEvery is how often expired rows are deleted, give or take 5 %, so that
+// nodes which were started together do not purge together.
+const purgeEvery = 24 * time.Hour
+
+// An App is a server that is ready to run.
+type App struct {
+	cfg     *config.Config
+	log     *slog.Logger
+	store   *store.Store
+	actions *action.Server
+	policy  *policyFile
+	pool    *passwd.Pool
+	replay  *wire.Replay
+	server  *http.Server
+	tls     *tls.Config
+}
+
+// Open checks the configuration whole, opens the database, and fills it when
+// it is empty. Errors of the configuration are [*config.Error].
+func Open(ctx context.Context, cfg *config.Config, log *slog.Logger) (*App, error) {
+	a := &App{cfg: cfg, log: log}
+	var errs []error
+	check := func(option string, err error) {
+		if err != nil {
+			errs = append(errs, &config.Error{Option: option, Code: config.CodeInvalid, Message: err.Error()})
+		}
+	}
+	keys, err := wire.ParseKeys(cfg.Secret)
+	check("secret", err)
+	hasher, err := pii.NewHasher(cfg.PIISalt)
+	check("piisalt", err)
+	params, err := passwd.ParseParams(cfg.Argon2)
+	check("argon2", err)
+	rules, err := a.passwordRules()
+	check("passpolicy", err)
+	a.policy, err = openPolicy(cfg.Permissions, log)
+	check("permissions", err)
+	if cfg.TLSCertFile != "" {
+		certificate, err := tls.LoadX509KeyPair(cfg.TLSCertFile, cfg.TLSKeyFile)
+		check("tlscertfile", err)
+		a.tls = &tls.Config{Certificates: []tls.Certificate{certificate}, MinVersion: tls.VersionTLS12}
+	}
+	if errs != nil {
+		return nil, errors.Join(errs...)
+	}
+	a.pool = passwd.NewPool(passwd.Options{Params: params, Workers: cfg.Workers, Queue: cfg.HashQueue})
+	a.store, err = store.Open(ctx, store.Options{URL: cfg.AuthDB, NormalizeEmail: identity.NormalizeEmail, Log: log})
+	if err != nil {
+		return nil, &config.Error{Option: "authdb", Code: config.CodeUnavailable, Message: err.Error()}
+	}
+	err = a.assemble(ctx, keys, hasher, rules)
+	if err != nil {
+		return nil, errors.Join(err, a.store.Close())
+	}
+	return a, nil
+}
+
+func (a *App) passwordRules() (*passpolicy.Checker, error) {
+	rules, err := passpolicy.ParseRules(a.cfg.PassPolicy)
+	if err != nil {
+		return nil, err
+	}
+	options := passpolicy.Options{
+		Rules:      rules,
+		ServerName: a.cfg.FQDN,
+		OnBreachError: func(err error) {
+			a.log.Warn("the list of breached passwords could not be asked; the password was accepted without it", "error", err)
+		},
+	}
+	if options.ServerName == "" {
+		options.ServerName, err = os.Hostname() // not the full name, which only the network knows
+		if err != nil {
+			return nil, fmt.Errorf("find the machine's name; use fqdn: %w", err)
+		}
+	}
+	if a.cfg.PwnedURL != "" {
+		options.Breaches, err = passpolicy.NewBreachClient(a.cfg.PwnedURL)
+		if err != nil {
+			return nil, fmt.Errorf("pwnedurl: %w", err)
+		}
+	}
+	return passpolicy.New(options), nil
+}
+
+func (a *App) assemble(ctx context.Context, keys *wire.KeyRing, hasher *pii.Hasher, rules *passpolicy.Checker) error {
+	credentials, err := setup.Initialize(ctx, a.store, a.pool, setup.Admin{
+		Email: a.cfg.AdminEmail, Password: a.cfg.AdminPassword, BaseDir: a.cfg.BaseDir, Roles: a.policy.current().Roles(),
+	})
+	if err != nil {
+		return err
+	}
+	if credentials != "" {
+		a.log.Info("the database was empty and has been initialised", "admin_credentials", credentials)
+	}
+	a.policy.addRoles = func(ctx context.Context, roles []string) error {
+		return a.store.Update(ctx, func(ctx context.Context, tx *store.Tx) error { return tx.AddRoles(ctx, roles) })
+	}
+	err = a.policy.addRoles(ctx, a.policy.current().Roles())
+	if err != nil {
+		return fmt.Errorf("add the policy's roles to the database: %w", err)
+	}
+	a.actions = &action.Server{
+		Store: a.store, Passwords: a.pool, PasswordRules: rules, Policy: a.policy.current, Now: time.Now,
+	}
+	table, err := dispatch.New(routes(a.actions)...)
+	if err != nil {
+		return err
+	}
+	a.replay = wire.NewReplay(a.cfg.MessageTTL, replayCapacity)
+	options := httpd.Options{
+		AllowedHosts: a.cfg.AllowedHosts, Keys: keys, Replay: a.replay, Do: table.Do, Health: a.health,
+		Log: a.log, Hasher: hasher, Now: time.Now,
+	}
+	if a.cfg.Debug {
+		options.Echo = a.roles
+	}
+	a.server = httpd.New(options).Server()
+	return nil
+}
+
+// Handler returns the server's HTTP handler, for servers inside tests, which
+// call Close instead of Run.
+func (a *App) Handler() http.Handler { return a.server.Handler }
+
+// Close closes the database of a server that was not run.
+func (a *App) Close() error { return a.store.Close() }
+
+func (a *App) health(ctx context.Context) httpd.Health {
+	return httpd.Health{Workers: a.cfg.Workers, Err: a.store.Ping(ctx), PolicyErr: a.policy.problem()}
+}
+
+// roles returns the roles in the database, for /echo.
+func (a *App) roles(ctx context.Context) (any, error) {
+	type role struct {
+		Name string `json:"name"`
+		Desc string `json:"desc"`
+	}
+	roles := []role{}
+	err := a.store.View(ctx, func(ctx context.Context, tx *store.Tx) error {
+		rows, err := tx.Roles(ctx)
+		for name, desc := range rows {
+			roles = append(roles, role{name, desc})
+		}
+		return err
+	})
+	return roles, err
+}
+
+// Run serves until ctx ends, lets the requests that are under way end, and
+// closes everything. ready is called with the address once connections are
+// accepted.
+func (a *App) Run(ctx context.Context, ready func(net.Addr)) (err error) {
+	defer func() { err = errors.Join(err, a.Close()) }()
+	address := net.JoinHostPort(a.cfg.Listen, strconv.Itoa(a.cfg.Port))
+	listener, err := net.Listen("tcp", address)
+	if err != nil {
+		return &config.Error{Option: "port", Code: config.CodeUnavailable, Message: fmt.Sprintf("listen on %s: %v", address, err)}
+	}
+	if a.tls != nil {
+		listener = tls.NewListener(listener, a.tls)
+	}
+	err = a.loadReplay()
+	if err != nil {
+		return errors.Join(err, listener.Close())
+	}
+	jobs, stopJobs := context.WithCancel(ctx)
+	var running sync.WaitGroup
+	running.Go(func() { a.policy.watch(jobs) })
+	running.Go(func() { a.purgeDaily(jobs) })
+	served := make(chan error, 1)
+	go func() { served <- a.server.Serve(listener) }()
+	ready(listener.Addr())
+	select {
+	case <-ctx.Done():
+	case err = <-served:
+		err = fmt.Errorf("serve: %w", err)
+	}
+	a.log.Info("stopping")
+	drain, cancel := context.WithTimeout(context.WithoutCancel(ctx), a.cfg.ShutdownTimeout)
+	defer cancel()
+	drained := a.server.Shutdown(drain)
+	if drained != nil {
+		a.log.Warn("some requests did not end in time and were cut off", "after", a.cfg.ShutdownTimeout)
+		err = errors.Join(err, a.server.Close())
+	}
+	stopJobs()
+	running.Wait()
+	return errors.Join(err, a.saveReplay())
+}
+
+// purgeDaily deletes what expired long ago, at once and then every day.
+func (a *App) purgeDaily(ctx context.Context) {
+	for {
+		sessions, keys, err := a.actions.PurgeExpired(ctx, a.cfg.SessionExpiry)
+		switch {
+		case ctx.Err() != nil:
+			return
+		case err != nil:
+			a.log.Error("expired rows could not be deleted; the next try is in a day", "error", err)
+		case sessions+keys > 0:
+			a.log.Info("expired rows were deleted", "sessions", sessions, "keys", keys)
+		}
+		jitter := 0.95 + rand.Float64()/10
+		select {
+		case <-ctx.Done():
+			return
+		case <-time.After(time.Duration(jitter * float64(purgeEvery))):
+		}
+	}
+}
+
+func (a *App) replayPath() string { return filepath.Join(a.cfg.CacheDir, "replay-window") }
+
+// loadReplay reads the replay window of the last run. A damaged file is moved
+// aside: starting matters more than the last minutes' requests.
+func (a *App) loadReplay() error {
+	if a.cfg.CacheDir == "" || a.cfg.MessageTTL == 0 {
+		return nil
+	}
+	err := os.MkdirAll(a.cfg.CacheDir, 0o700)
+	if err != nil {
+		return &config.Error{Option: "cachedir", Code: config.CodeUnavailable, Message: err.Error()}
+	}
+	text, err := os.ReadFile(a.replayPath())
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil
+	}
+	if err == nil {
+		err = a.replay.Load(bytes.NewReader(text), time.Now())
+	}
+	if err != nil {
+		a.log.Warn("the replay window of the last run could not be read; it was moved aside", "error", err)
+		return os.Rename(a.replayPath(), a.replayPath()+".damaged")
+	}
+	return nil
+}
+
+// saveReplay writes the replay window for the next run, whole or not at all.
+func (a *App) saveReplay() error {
+	if a.cfg.CacheDir == "" || a.cfg.MessageTTL == 0 {
+		return nil
+	}
+	var window bytes.Buffer
+	err := a.replay.Save(&window, time.Now())
+	if err != nil {
+		return fmt.Errorf("save the replay window: %w", err)
+	}
+	temporary := a.replayPath() + ".new"
+	err = os.WriteFile(temporary, window.Bytes(), 0o600)
+	if err != nil {
+		return fmt.Errorf("save the replay window: %w", err)
+	}
+	err = os.Rename(temporary, a.replayPath())
+	if err != nil {
+		return fmt.Errorf("save the replay window: %w", err)
+	}
+	return nil
+}

@@ -1,0 +1,133 @@
+package app
+
+import (
+	"context"
+	"fmt"
+	"io/fs"
+	"log/slog"
+	"os"
+	"sync/atomic"
+	"time"
+
+	"authnzerver/internal/policy"
+)
+
+// lookEvery is how often the policy file is looked at. A file that changed is
+// read when it has been left alone for as long, so that a half-written one is
+// not.
+const lookEvery = time.Second
+
+// A policyFile is the permission policy in force and the file that it came
+// from. A new version of the file that is not valid is refused; the old policy
+// stays in force.
+type policyFile struct {
+	path string // "" for the built-in policy
+	log  *slog.Logger
+	// addRoles makes the roles of a new policy known to the database.
+	addRoles func(context.Context, []string) error
+
+	inForce atomic.Pointer[policy.Policy]
+	refused atomic.Pointer[error]
+	loaded  fs.FileInfo // the version that was read last
+}
+
+func openPolicy(path string, log *slog.Logger) (*policyFile, error) {
+	f := &policyFile{path: path, log: log}
+	if path == "" {
+		f.inForce.Store(policy.Default())
+		return f, nil
+	}
+	var err error
+	f.loaded, err = os.Stat(path)
+	if err != nil {
+		return nil, err
+	}
+	p, err := f.read()
+	if err != nil {
+		return nil, err
+	}
+	f.inForce.Store(p)
+	return f, nil
+}
+
+// current returns the policy in force.
+func (f *policyFile) current() *policy.Policy { return f.inForce.Load() }
+
+// problem says why the newest version of the file is not in force, or nil.
+func (f *policyFile) problem() error {
+	if err := f.refused.Load(); err != nil {
+		return *err
+	}
+	return nil
+}
+
+func (f *policyFile) read() (*policy.Policy, error) {
+	text, err := os.ReadFile(f.path)
+	if err != nil {
+		return nil, err
+	}
+	p, err := policy.Parse(text)
+	if err != nil {
+		return nil, fmt.Errorf("%s: %w", f.path, err)
+	}
+	return p, nil
+}
+
+// watch reloads the policy whenever its file changes, until ctx ends.
+func (f *policyFile) watch(ctx context.Context) {
+	if f.path == "" {
+		return
+	}
+	seen := f.loaded
+	ticks := time.NewTicker(lookEvery)
+	defer ticks.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case <-ticks.C:
+		}
+		now, err := os.Stat(f.path)
+		if err != nil {
+			f.refuse(err)
+			seen, f.loaded = nil, nil // read it when it is back
+			continue
+		}
+		quiet := same(now, seen)
+		seen = now
+		if quiet && !same(now, f.loaded) {
+			f.loaded = now
+			f.reload(ctx)
+		}
+	}
+}
+
+// same reports whether two looks at a file saw the same version of it.
+func same(a, b fs.FileInfo) bool {
+	return os.SameFile(a, b) && a.Size() == b.Size() && a.ModTime().Equal(b.ModTime())
+}
+
+func (f *policyFile) reload(ctx context.Context) {
+	p, err := f.read()
+	if err != nil {
+		f.refuse(err)
+		return
+	}
+	err = f.addRoles(ctx, p.Roles())
+	if err != nil {
+		f.refuse(err)
+		f.loaded = nil // try again: the file is right
+		return
+	}
+	f.inForce.Store(p)
+	f.refused.Store(nil)
+	f.log.Info("the permission policy was reloaded", "file", f.path)
+}
+
+// refuse keeps the policy in force, and says so once for each reason.
+func (f *policyFile) refuse(err error) {
+	if last := f.problem(); last == nil || last.Error() != err.Error() {
+		f.log.Error("the permission policy was not reloaded; the one before stays in force", "file", f.path, "error", err)
+	}
+	f.refused.Store(&err)
+}

@@ -1,0 +1,42 @@
+package app
+
+import (
+	"authnzerver/api"
+	"authnzerver/internal/action"
+	"authnzerver/internal/dispatch"
+)
+
+// routes pairs every declared request with the action that answers it.
+func routes(s *action.Server) []dispatch.Route {
+	return []dispatch.Route{
+		dispatch.Handle(api.SessionNew, s.SessionNew),
+		dispatch.Handle(api.SessionExists, s.SessionExists),
+		dispatch.Handle(api.SessionDelete, s.SessionDelete),
+		dispatch.Handle(api.SessionDeleteUserID, s.SessionDeleteUserID),
+		dispatch.Handle(api.SessionSetInfo, s.SessionSetInfo),
+		dispatch.Handle(api.InternalSessionEdit, s.InternalSessionEdit),
+		dispatch.Handle(api.UserLogin, s.UserLogin),
+		dispatch.Handle(api.UserLogout, s.UserLogout),
+		dispatch.Handle(api.UserPasscheck, s.UserPasscheck),
+		dispatch.Handle(api.UserPasscheckNoSession, s.UserPasscheckNoSession),
+		dispatch.Handle(api.UserNew, s.UserNew),
+		dispatch.Handle(api.UserDelete, s.UserDelete),
+		dispatch.Handle(api.UserList, s.UserList),
+		dispatch.Handle(api.UserLookupEmail, s.UserLookupEmail),
+		dispatch.Handle(api.UserLookupMatch, s.UserLookupMatch),
+		dispatch.Handle(api.UserEdit, s.UserEdit),
+		dispatch.Handle(api.UserLock, s.UserLock),
+		dispatch.Handle(api.InternalUserLock, s.InternalUserLock),
+		dispatch.Handle(api.InternalUserEdit, s.InternalUserEdit),
+		dispatch.Handle(api.InternalUserDelete, s.InternalUserDelete),
+		dispatch.Handle(api.UserValidatePass, s.UserValidatePass),
+		dispatch.Handle(api.UserChangePass, s.UserChangePass),
+		dispatch.Handle(api.UserChangePassNoSession, s.UserChangePassNoSession),
+		dispatch.Handle(api.UserResetPass, s.UserResetPass),
+		dispatch.Handle(api.UserResetPassNoSession, s.UserResetPassNoSession),
+		dispatch.Handle(api.UserSetEmailVerified, s.UserSetEmailVerified),
+		dispatch.Handle(api.UserSetEmailSent, s.UserSetEmailSent),
+		dispatch.Handle(api.UserCheckAccess, s.UserCheckAccess),
+		dispatch.Handle(api.UserCheckLimit, s.UserCheckLimit),
+	}
+}

@@ -1,0 +1,253 @@
+package dispatch
+
+import (
+	"bytes"
+	"errors"
+	"fmt"
+	"io"
+	"net/netip"
+	"strconv"
+	"strings"
+	"sync"
+
+	"github.com/go-json-experiment/json/jsontext"
+
+	"authnzerver/api"
+)
+
+// Errors of reading a request. Use errors.Is.
+var (
+	// ErrNotAuthentic: the text cannot have been meant as a request. The
+	// Python server answers it like an envelope under an unknown key.
+	ErrNotAuthentic = errors.New("not a request")
+	// ErrMalformed: the text is JSON but not a request.
+	ErrMalformed = errors.New("malformed request")
+)
+
+// errUnclean: a value that a reply repeats would spoil the reply.
+var errUnclean = errors.New("duplicate names or text that is not UTF-8")
+
+// An Incoming is a request as it was sent. It refers to the text that it was
+// read from.
+type Incoming struct {
+	// Request is the request's name.
+	Request string
+	// ReqID is the JSON text of the frontend's own id for the request.
+	ReqID jsontext.Value
+	// Body holds the members of the request's body.
+	Body []api.Member
+	// ClientAddr is the end user's address as the frontend gave it: the
+	// member client_ipaddr, else the body's client_ipaddr, else the body's
+	// ip_address; empty when there is none.
+	ClientAddr string
+}
+
+// Parse reads the text of an opened envelope. Duplicate members, members that
+// differ from a known one only in letter case, and trailing data are refused.
+func Parse(text []byte) (*Incoming, error) {
+	members, err := split(text)
+	if err != nil {
+		return nil, err
+	}
+	var in Incoming
+	var body jsontext.Value
+	for i := range members {
+		m := &members[i]
+		for _, known := range [...]string{"request", "reqid", "body", "client_ipaddr"} {
+			if m.Name != known && strings.EqualFold(m.Name, known) {
+				return nil, fmt.Errorf("%w: the member %s is spelled in another letter case", ErrMalformed, known)
+			}
+		}
+		switch m.Name {
+		case "request":
+			in.Request, err = unquote(m.Value)
+		case "reqid":
+			in.ReqID = m.Value
+			if !m.Value.IsValid() {
+				err = errUnclean
+			}
+		case "body":
+			body = m.Value
+		case "client_ipaddr":
+			in.ClientAddr = addrOf(m.Value)
+		}
+		if err != nil {
+			return nil, fmt.Errorf("%w: %s: %w", ErrMalformed, m.Name, err)
+		}
+	}
+	switch {
+	case in.Request == "":
+		return nil, fmt.Errorf("%w: request is missing", ErrMalformed)
+	case in.Request == "echo":
+		return nil, fmt.Errorf("%w: echo is a path of its own", ErrMalformed)
+	case in.ReqID == nil || in.ReqID.Kind() == 'n':
+		return nil, fmt.Errorf("%w: reqid is missing", ErrMalformed)
+	case body == nil || body.Kind() != '{':
+		return nil, fmt.Errorf("%w: body is not an object", ErrMalformed)
+	}
+	in.Body, err = membersOf(body)
+	if err != nil {
+		return nil, fmt.Errorf("%w: body: %w", ErrMalformed, err)
+	}
+	for _, name := range [...]string{"client_ipaddr", "ip_address"} {
+		for i := range in.Body {
+			if in.ClientAddr == "" && in.Body[i].Name == name {
+				in.ClientAddr = addrOf(in.Body[i].Value)
+			}
+		}
+	}
+	return &in, nil
+}
+
+// split reads the outer object.
+func split(text []byte) ([]api.Member, error) {
+	value := jsontext.Value(bytes.TrimSpace(text))
+	if len(value) == 0 {
+		return nil, fmt.Errorf("%w: empty", ErrNotAuthentic)
+	}
+	switch value.Kind() {
+	case '{':
+	case '[', '"', '0', 't', 'f', 'n':
+		return nil, notObject(value)
+	default:
+		return nil, fmt.Errorf("%w: not JSON", ErrNotAuthentic)
+	}
+	members, err := membersOf(value)
+	if err != nil {
+		return nil, fmt.Errorf("%w: not JSON: %w", ErrNotAuthentic, err)
+	}
+	if len(members) == 0 {
+		return nil, fmt.Errorf("%w: empty object", ErrNotAuthentic)
+	}
+	for i := range members {
+		for j := range i {
+			if members[i].Name == members[j].Name {
+				return nil, fmt.Errorf("%w: duplicate member", ErrMalformed)
+			}
+		}
+		if i > maxOuter {
+			return nil, fmt.Errorf("%w: too many members", ErrMalformed)
+		}
+	}
+	return members, nil
+}
+
+// maxOuter is how many members a request may have beside those it needs.
+const maxOuter = 64
+
+// notObject tells false, null, zero and empty values, which the Python server
+// takes for a failed decryption, from others.
+func notObject(value jsontext.Value) error {
+	if !value.IsValid(lenient...) {
+		return fmt.Errorf("%w: not JSON", ErrNotAuthentic)
+	}
+	switch text := string(value); {
+	case text == "null", text == "false", text == `""`,
+		value.Kind() == '[' && len(bytes.TrimSpace(value[1:len(value)-1])) == 0,
+		value.Kind() == '0' && isZero(text):
+		return fmt.Errorf("%w: nothing in it", ErrNotAuthentic)
+	}
+	return fmt.Errorf("%w: not an object", ErrMalformed)
+}
+
+func isZero(number string) bool {
+	f, err := strconv.ParseFloat(number, 64)
+	return err == nil && f == 0
+}
+
+// lenient accepts what the parameters' own checks find and name.
+var lenient = []jsontext.Options{jsontext.AllowDuplicateNames(true), jsontext.AllowInvalidUTF8(true)}
+
+// A splitter is a decoder that is used again and again.
+type splitter struct {
+	jsontext.Decoder
+	text bytes.Buffer
+}
+
+var splitters = sync.Pool{New: func() any { return new(splitter) }}
+
+// release forgets the text, which may hold a password.
+func (d *splitter) release() {
+	d.text = bytes.Buffer{}
+	d.Reset(&d.text)
+	splitters.Put(d)
+}
+
+// membersOf splits an object into its members, which refer to its text.
+func membersOf(object jsontext.Value) ([]api.Member, error) {
+	d := splitters.Get().(*splitter)
+	defer d.release()
+	d.text = *bytes.NewBuffer(object)
+	d.Reset(&d.text, lenient...)
+	_, err := d.ReadToken()
+	if err != nil {
+		return nil, plain(err)
+	}
+	members := make([]api.Member, 0, 8)
+	for d.PeekKind() == '"' {
+		name, err := d.ReadToken()
+		if err != nil {
+			return nil, plain(err)
+		}
+		m := api.Member{Name: name.String()}
+		value, err := d.ReadValue()
+		if err != nil {
+			return nil, plain(err)
+		}
+		end := d.InputOffset()
+		m.Value = object[end-int64(len(value)) : end]
+		members = append(members, m)
+	}
+	_, err = d.ReadToken()
+	if err != nil {
+		return nil, plain(err)
+	}
+	_, err = d.ReadToken()
+	if !errors.Is(err, io.EOF) {
+		return nil, errors.New("trailing data")
+	}
+	return members, nil
+}
+
+// plain keeps where a syntax error is and drops what stands there, which may
+// be a password.
+func plain(err error) error {
+	var syntax *jsontext.SyntacticError
+	if errors.As(err, &syntax) {
+		return fmt.Errorf("syntax error at byte %d", syntax.ByteOffset)
+	}
+	return errors.New("syntax error")
+}
+
+func unquote(value jsontext.Value) (string, error) {
+	if value.Kind() != '"' {
+		return "", errors.New("not a string")
+	}
+	var short [64]byte
+	text, err := jsontext.AppendUnquote(short[:0], value)
+	if err != nil {
+		return "", errors.New("not UTF-8")
+	}
+	return string(text), nil
+}
+
+// addrOf returns a client's address in canonical form, or as it was sent when
+// it is not an address: published clients may send any text.
+func addrOf(value jsontext.Value) string {
+	if value.Kind() == 'n' {
+		return ""
+	}
+	text, err := unquote(value)
+	if err != nil {
+		text = string(value)
+	}
+	const longest = 64
+	if len(text) > longest {
+		text = text[:longest]
+	}
+	addr, err := netip.ParseAddr(text)
+	if err != nil {
+		return text
+	}
+	return addr.Unmap().String()
+}

@@ -1,0 +1,332 @@
+// Package httpd is the server's door: it takes sealed requests over HTTP,
+// refuses what is not one as early and as cheaply as it can, and sends sealed
+// replies.
+package httpd
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net"
+	"net/http"
+	"net/netip"
+	"strconv"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/go-json-experiment/json"
+
+	"authnzerver/internal/dispatch"
+	"authnzerver/internal/event"
+	"authnzerver/internal/pii"
+	"authnzerver/internal/wire"
+)
+
+// Limits of one HTTP request.
+const (
+	// MaxBody is the longest body that is read, in bytes.
+	MaxBody = 1 << 20
+	// MaxHeader is the longest header that is read, in bytes.
+	MaxHeader = 16 << 10
+	// requestTime bounds the work for one request. Published clients give up
+	// after 5 s, and a late answer costs as much as a timely one.
+	requestTime = 4500 * time.Millisecond
+	// headerTime and bodyTime bound how long a slow client may take to send.
+	headerTime = 5 * time.Second
+	bodyTime   = 15 * time.Second
+	// writeTime bounds reading, working and writing together.
+	writeTime = 30 * time.Second
+	// idleTime is how long an unused connection is kept.
+	idleTime = 10 * time.Minute
+)
+
+// Options configure a Handler.
+type Options struct {
+	// AllowedHosts are the accepted names of the Host header, without ports;
+	// letter case does not matter.
+	AllowedHosts []string
+	// Keys open requests and seal replies.
+	Keys *wire.KeyRing
+	// Replay refuses requests that are too old or were seen before.
+	Replay *wire.Replay
+	// Do answers the request; see [dispatch.Table.Do].
+	Do func(ctx context.Context, dst []byte, in *dispatch.Incoming) ([]byte, error)
+	// Health reports what works.
+	Health func(context.Context) Health
+	// Echo, when not nil, answers POST /echo from the loopback address with
+	// the request itself and what Echo returns under the key dbtest.
+	Echo func(context.Context) (any, error)
+	// Log takes one record for each request.
+	Log *slog.Logger
+	// Hasher hashes personal data for the log.
+	Hasher *pii.Hasher
+	// Now is the clock.
+	Now func() time.Time
+}
+
+// A Health is the answer to GET /health.
+type Health struct {
+	// Workers is the number of requests that can hash a password at once.
+	Workers int
+	// Err says why the server is not healthy; nil when it is.
+	Err error
+	// PolicyErr says why the newest policy file is not in force; nil when it
+	// is. The server is healthy with the older one.
+	PolicyErr error
+}
+
+// A Handler serves HTTP. It is safe for concurrent use.
+type Handler struct {
+	Options
+	hosts map[string]bool
+}
+
+// New returns a Handler.
+func New(o Options) *Handler {
+	h := &Handler{Options: o, hosts: map[string]bool{}}
+	for _, host := range o.AllowedHosts {
+		h.hosts[strings.ToLower(host)] = true
+	}
+	return h
+}
+
+// Server returns an HTTP server for the handler with every time bounded.
+func (h *Handler) Server() *http.Server {
+	protocols := new(http.Protocols)
+	protocols.SetHTTP1(true)
+	return &http.Server{
+		Handler:           h,
+		Protocols:         protocols,
+		ReadHeaderTimeout: headerTime,
+		ReadTimeout:       bodyTime,
+		WriteTimeout:      writeTime,
+		IdleTimeout:       idleTime,
+		MaxHeaderBytes:    MaxHeader,
+		ErrorLog:          slog.NewLogLogger(h.Log.Handler(), slog.LevelDebug),
+		// The general one answers OPTIONS * with 200, whatever the host.
+		DisableGeneralOptionsHandler: true,
+	}
+}
+
+// ServeHTTP answers one request and logs it.
+func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+	record := &event.Record{Started: h.Now(), Peer: peerOf(r).String()}
+	ctx, cancel := context.WithTimeout(event.NewContext(r.Context(), record), requestTime)
+	defer cancel()
+	record.Status = h.serve(ctx, w, r)
+	record.Log(ctx, h.Log, h.Hasher)
+}
+
+func (h *Handler) serve(ctx context.Context, w http.ResponseWriter, r *http.Request) (status int) {
+	if !h.hosts[hostOf(r.Host)] {
+		event.From(ctx).Add(slog.String("refused", "host is not in allowedhosts"))
+		return refuse(w, http.StatusNotFound)
+	}
+	method, serve := http.MethodPost, h.request
+	switch {
+	case r.URL.Path == "/":
+	case r.URL.Path == "/health":
+		method, serve = http.MethodGet, h.health
+	case r.URL.Path == "/echo" && h.Echo != nil:
+		serve = h.echo
+	default:
+		return refuse(w, http.StatusNotFound)
+	}
+	if r.Method != method {
+		w.Header().Set("Allow", method)
+		return refuse(w, http.StatusMethodNotAllowed)
+	}
+	return serve(ctx, w, r)
+}
+
+// hostOf returns the lower-case name of a Host header without its port.
+func hostOf(host string) string {
+	if i := strings.LastIndexByte(host, ':'); i >= 0 && strings.Trim(host[i+1:], "0123456789") == "" {
+		host = host[:i]
+	}
+	return strings.ToLower(host)
+}
+
+func peerOf(r *http.Request) netip.Addr {
+	peer, err := netip.ParseAddrPort(r.RemoteAddr)
+	if err != nil {
+		return netip.Addr{} // a listener without addresses, as tests may have
+	}
+	return peer.Addr().Unmap()
+}
+
+// refusals are the bodies of the answers that are not sealed. Clients go by
+// the status.
+var refusals = map[int]string{
+	http.StatusBadRequest:            "HTTP 400: the request is malformed.\n",
+	http.StatusUnauthorized:          "HTTP 401: the request could not be authenticated.\n",
+	http.StatusNotFound:              "HTTP 404: there is nothing here.\n",
+	http.StatusMethodNotAllowed:      "HTTP 405: this method is not served here.\n",
+	http.StatusRequestTimeout:        "HTTP 408: the request was not sent in time.\n",
+	http.StatusRequestEntityTooLarge: "HTTP 413: the request has more than 1 MiB.\n",
+	http.StatusInternalServerError:   "HTTP 500: the request could not be served.\n",
+}
+
+func refuse(w http.ResponseWriter, status int) int {
+	return write(w, status, "text/plain; charset=UTF-8", []byte(refusals[status]))
+}
+
+func write(w http.ResponseWriter, status int, contentType string, body []byte) int {
+	header := w.Header()
+	header.Set("Content-Type", contentType)
+	header.Set("Content-Length", strconv.Itoa(len(body)))
+	header.Set("Cache-Control", "no-store")
+	header.Set("X-Content-Type-Options", "nosniff")
+	w.WriteHeader(status)
+	_, _ = w.Write(body) // it fails when the client has gone, who is the only one to tell
+	return status
+}
+
+// A scratch holds the buffers of one request between uses.
+type scratch struct {
+	body   bytes.Buffer
+	reply  []byte
+	sealed []byte
+}
+
+// maxKept is the largest buffer that is kept for the next request, in bytes.
+const maxKept = 64 << 10
+
+var scratches = sync.Pool{New: func() any { return new(scratch) }}
+
+func (s *scratch) release() {
+	if s.body.Cap() <= maxKept && cap(s.reply) <= maxKept && cap(s.sealed) <= 4*maxKept {
+		s.body.Reset()
+		scratches.Put(s)
+	}
+}
+
+// request answers POST /.
+func (h *Handler) request(ctx context.Context, w http.ResponseWriter, r *http.Request) int {
+	s := scratches.Get().(*scratch)
+	defer s.release()
+	message, status := h.open(ctx, w, r, s)
+	if status != 0 {
+		return refuse(w, status)
+	}
+	in, err := dispatch.Parse(message.Plaintext)
+	if err != nil {
+		return refuse(w, failed(ctx, err))
+	}
+	if in.ClientAddr == "" {
+		in.ClientAddr = event.From(ctx).Peer
+	}
+	event.From(ctx).SetClient(in.ClientAddr)
+	s.reply, err = h.Do(ctx, s.reply[:0], in)
+	if err != nil {
+		return refuse(w, failed(ctx, err))
+	}
+	s.sealed = h.Keys.AppendSeal(s.sealed[:0], s.reply, message.Key, h.Now())
+	return write(w, http.StatusOK, "text/plain; charset=UTF-8", s.sealed)
+}
+
+// open reads and opens the envelope in the request's body. A status other than
+// 0 is the answer.
+func (h *Handler) open(ctx context.Context, w http.ResponseWriter, r *http.Request, s *scratch) (wire.Message, int) {
+	if r.ContentLength > MaxBody {
+		w.Header().Set("Connection", "close")
+		return wire.Message{}, http.StatusRequestEntityTooLarge
+	}
+	if r.ContentLength > 0 {
+		s.body.Grow(int(r.ContentLength) + bytes.MinRead)
+	}
+	_, err := s.body.ReadFrom(http.MaxBytesReader(w, r.Body, MaxBody))
+	if err != nil {
+		return wire.Message{}, unread(ctx, err)
+	}
+	message, err := h.Keys.Open(s.body.Bytes())
+	if err != nil {
+		return wire.Message{}, failed(ctx, err)
+	}
+	err = h.Replay.Accept(&message, h.Now())
+	if err != nil {
+		return wire.Message{}, failed(ctx, err)
+	}
+	return message, 0
+}
+
+// unread notes why a body could not be read and returns the status.
+func unread(ctx context.Context, err error) int {
+	event.From(ctx).Add(slog.String("refused", "body: "+err.Error()))
+	var tooLong *http.MaxBytesError
+	var network net.Error
+	switch {
+	case errors.As(err, &tooLong):
+		return http.StatusRequestEntityTooLarge
+	case errors.As(err, &network) && network.Timeout():
+		return http.StatusRequestTimeout
+	default:
+		return http.StatusBadRequest
+	}
+}
+
+// failed notes why a request was not answered and returns the status.
+func failed(ctx context.Context, err error) int {
+	status := http.StatusUnauthorized
+	switch {
+	case errors.Is(err, dispatch.ErrMalformed):
+		status = http.StatusBadRequest
+	case errors.Is(err, dispatch.ErrNotAuthentic), errors.Is(err, wire.ErrMalformed), errors.Is(err, wire.ErrNotAuthentic),
+		errors.Is(err, wire.ErrStale), errors.Is(err, wire.ErrFuture), errors.Is(err, wire.ErrReplayed), errors.Is(err, wire.ErrReplayFull):
+	default:
+		event.From(ctx).Fault(err)
+		return http.StatusInternalServerError
+	}
+	event.From(ctx).Add(slog.String("refused", err.Error()))
+	return status
+}
+
+// health answers GET /health in the form of the Python server, whose workers
+// were processes.
+func (h *Handler) health(ctx context.Context, w http.ResponseWriter, r *http.Request) int {
+	started := h.Now()
+	state := h.Health(ctx)
+	word, status := "ok", http.StatusOK
+	if state.Err != nil {
+		event.From(ctx).Fault(state.Err)
+		word, status = "database broken", http.StatusInternalServerError
+	}
+	workers := make(map[string]string, state.Workers)
+	for i := range state.Workers {
+		workers["Authnzrv-Worker-"+strconv.Itoa(i+1)] = word
+	}
+	event.From(ctx).Routine = true
+	text, err := json.Marshal(struct {
+		Expected int               `json:"Expected-Workers"`
+		Workers  map[string]string `json:"Workers"`
+		Seconds  float64           `json:"Check-Time"`
+		OK       bool              `json:"Health-Ok"`
+		PolicyOK bool              `json:"Policy-Ok"`
+	}{state.Workers, workers, h.Now().Sub(started).Seconds(), state.Err == nil, state.PolicyErr == nil}, json.Deterministic(true))
+	if err != nil {
+		return refuse(w, failed(ctx, fmt.Errorf("encode health: %w", err)))
+	}
+	return write(w, status, "application/json; charset=UTF-8", text)
+}
+
+// echo answers POST /echo: the request itself, sealed, for trying out a
+// client's envelope.
+func (h *Handler) echo(ctx context.Context, w http.ResponseWriter, r *http.Request) int {
+	if !peerOf(r).IsLoopback() {
+		return refuse(w, http.StatusBadRequest)
+	}
+	s := scratches.Get().(*scratch)
+	defer s.release()
+	message, status := h.open(ctx, w, r, s)
+	if status != 0 {
+		return refuse(w, status)
+	}
+	reply, err := dispatch.Echo(message.Plaintext, func() (any, error) { return h.Echo(ctx) })
+	if err != nil {
+		return refuse(w, failed(ctx, err))
+	}
+	return write(w, http.StatusOK, "text/plain; charset=UTF-8", h.Keys.AppendSeal(nil, reply, message.Key, h.Now()))
+}
