@@ -247,12 +247,18 @@ func (s *Store) adoptUsers(ctx context.Context, tx *sql.Tx) error {
 		return err
 	}
 	// Locking notes the former role, so a user with a history was active once.
+	// Where the address was never verified, the history may be one that the
+	// user sent along with the sign-up: the account stays as closed as it is,
+	// but no role can come back from it.
 	_, err = tx.ExecContext(ctx, `
 		DROP INDEX IF EXISTS ix_users_system_id;
 		CREATE UNIQUE INDEX ix_users_system_id ON users (system_id);
 		CREATE INDEX ix_users_email_normalized ON users (email_normalized);
 		UPDATE users SET first_verified = created_on
 			WHERE email_verified OR is_active OR user_role <> 'locked' OR extra_info LIKE '%"previous_user_roles"%';
+		UPDATE users SET extra_info = json_remove(extra_info, '$.previous_user_roles')
+			WHERE NOT email_verified AND NOT is_active AND user_role = 'locked'
+			AND extra_info LIKE '%"previous_user_roles"%' AND json_valid(extra_info);
 		CREATE TABLE user_id_sequence (last_id INTEGER NOT NULL);
 		INSERT INTO user_id_sequence (last_id) SELECT max(3, coalesce(max(user_id), 0)) FROM users;`)
 	return err

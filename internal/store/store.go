@@ -175,18 +175,18 @@ func (s *Store) View(ctx context.Context, fn func(context.Context, *Tx) error) e
 
 // Update runs fn in a transaction and commits when fn returns nil. When it
 // returns nil itself, the change is on the disk and every later call sees it.
-// When it returns an error, nothing was changed.
+// When it returns an error, nothing was changed; only when the disk fails while
+// the commit is written is that not certain.
 //
 // fn must have no effect except through its Tx, and must not hash, send or
 // wait: all other writers wait for it.
 func (s *Store) Update(ctx context.Context, fn func(context.Context, *Tx) error) error {
 	ctx, cancel := context.WithTimeout(ctx, updateTimeout)
-	defer cancel()
+	defer cancel() // rolls back when fn panics
 	tx, err := s.writer.BeginTx(ctx, nil)
 	if err != nil {
 		return fmt.Errorf("begin: %w", classify(err))
 	}
-	defer tx.Rollback() // for a panic of fn: else the only writer would stay in the transaction
 	t := &Tx{tx: tx, now: s.now(), normalize: s.normalize}
 	err = s.noticeForeignWrites(ctx, tx)
 	if err == nil {

@@ -1,0 +1,295 @@
+package store_test
+
+import (
+	"context"
+	"database/sql"
+	"errors"
+	"fmt"
+	"testing"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+
+	"authnzerver/internal/store"
+	"authnzerver/internal/token"
+)
+
+// stored is how the Python server writes a date.
+func stored(t time.Time) string { return t.UTC().Format("2006-01-02 15:04:05.000000") }
+
+func insertKey(t testing.TB, db *sql.DB, secret string, userID int64, session token.Digest, expires time.Time) {
+	t.Helper()
+	mustExec(t, db, `INSERT INTO apikeys (apikey, issued, expires, not_valid_before, user_id, user_role, session_token)
+		VALUES (?, ?2, ?3, ?2, ?4, 'authenticated', ?5)`,
+		token.Sum(secret).String(), stored(start), stored(expires), userID, session.String())
+}
+
+func insertSessionlessKey(t testing.TB, db *sql.DB, secret string, userID int64, expires, refreshExpires time.Time) {
+	t.Helper()
+	mustExec(t, db, `INSERT INTO apikeys_nosession (apikey, issued, expires, not_valid_before,
+		refresh_token, refresh_issued, refresh_expires, refresh_nbf, user_id, user_role)
+		VALUES (?, ?2, ?3, ?2, 'hash', ?2, ?4, ?2, ?5, 'authenticated')`,
+		token.Sum(secret).String(), stored(start), stored(expires), stored(refreshExpires), userID)
+}
+
+func TestSession(t *testing.T) {
+	everywhere(t, func(t *testing.T, f *fixture) {
+		u := f.insertUser("u")
+		bare := newSession("bare", u.ID, start)
+		full := newSession("full", u.ID, start)
+		full.ExtraInfo, full.UserAgent, full.IPAddress = []byte(`{"a": "ä"}`), "Agent/1.0 (ünix)", "2001:db8::1"
+		for _, s := range []*store.Session{bare, full} {
+			f.update(func(ctx context.Context, tx *store.Tx) error { return tx.InsertSession(ctx, s) })
+			for range 2 { // from the database, then from memory
+				got, user, err := f.Session(t.Context(), s.Digest)
+				if err != nil {
+					t.Fatal(err)
+				}
+				if diff := cmp.Diff(s, got); diff != "" {
+					t.Errorf("Store.Session (-inserted +read):\n%s", diff)
+				}
+				if diff := cmp.Diff(u, user); diff != "" {
+					t.Errorf("user of Store.Session (-inserted +read):\n%s", diff)
+				}
+			}
+			f.view(func(ctx context.Context, tx *store.Tx) error {
+				got, err := tx.Session(ctx, s.Digest)
+				if diff := cmp.Diff(s, got); diff != "" {
+					t.Errorf("Tx.Session (-inserted +read):\n%s", diff)
+				}
+				return err
+			})
+		}
+		for _, digest := range []token.Digest{{}, token.Sum("unknown"), token.Sum(bare.Digest.String())} {
+			_, _, err := f.Session(t.Context(), digest)
+			wantErr(t, "unknown session", err, store.ErrNotFound)
+		}
+	})
+}
+
+func TestSessionExpires(t *testing.T) {
+	everywhere(t, func(t *testing.T, f *fixture) {
+		s := f.insertSession("s", 2)
+		read := func() (fromStore, fromTx error) {
+			_, _, fromStore = f.Session(t.Context(), s.Digest)
+			fromTx = f.View(t.Context(), func(ctx context.Context, tx *store.Tx) error {
+				_, err := tx.Session(ctx, s.Digest)
+				return err
+			})
+			return fromStore, fromTx
+		}
+		for _, tt := range []struct {
+			name string
+			step time.Duration
+			want error
+		}{
+			{"new", 0, nil},
+			{"a microsecond before the end", time.Hour - time.Microsecond, nil},
+			{"at the end", time.Microsecond, store.ErrNotFound},
+			{"later", 24 * time.Hour, store.ErrNotFound},
+		} {
+			f.clock.advance(tt.step)
+			fromStore, fromTx := read()
+			wantErr(t, tt.name+": Store.Session", fromStore, tt.want)
+			wantErr(t, tt.name+": Tx.Session", fromTx, tt.want)
+		}
+	})
+}
+
+func TestInsertSession(t *testing.T) {
+	everywhere(t, func(t *testing.T, f *fixture) {
+		f.insertSession("s", 2)
+		for _, tt := range []struct {
+			name    string
+			session *store.Session
+			want    error
+		}{
+			{"same token", newSession("s", 2, start), store.ErrConflict},
+			{"unknown user", newSession("t", 99, start), store.ErrReference},
+			{"another", newSession("t", 2, start), nil},
+		} {
+			err := f.Update(t.Context(), func(ctx context.Context, tx *store.Tx) error { return tx.InsertSession(ctx, tt.session) })
+			wantErr(t, tt.name, err, tt.want)
+		}
+	})
+}
+
+func TestDeleteSession(t *testing.T) {
+	everywhere(t, func(t *testing.T, f *fixture) {
+		live, expired := f.insertSession("live", 2), newSession("expired", 2, start.Add(-24*time.Hour))
+		f.update(func(ctx context.Context, tx *store.Tx) error { return tx.InsertSession(ctx, expired) })
+		_, _, err := f.Session(t.Context(), live.Digest) // into memory
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, tt := range []struct {
+			digest token.Digest
+			want   bool
+		}{
+			{live.Digest, true},
+			{live.Digest, false},
+			{expired.Digest, true},
+			{token.Sum("unknown"), false},
+		} {
+			f.update(func(ctx context.Context, tx *store.Tx) error {
+				found, err := tx.DeleteSession(ctx, tt.digest)
+				equal(t, "found", found, tt.want)
+				return err
+			})
+			_, _, err := f.Session(t.Context(), tt.digest)
+			wantErr(t, "deleted session", err, store.ErrNotFound)
+		}
+	})
+}
+
+func TestDeleteSessionsOf(t *testing.T) {
+	everywhere(t, func(t *testing.T, f *fixture) {
+		u, v := f.insertUser("u"), f.insertUser("v")
+		insert := func() {
+			for _, s := range []*store.Session{f.insertSession("a", u.ID), f.insertSession("b", u.ID), f.insertSession("c", u.ID)} {
+				_, _, err := f.Session(t.Context(), s.Digest) // into memory
+				if err != nil {
+					t.Fatal(err)
+				}
+			}
+		}
+		f.insertSession("v", v.ID)
+		for _, tt := range []struct {
+			name   string
+			user   int64
+			except token.Digest
+			want   int
+			left   string
+		}{
+			{"all", u.ID, token.Digest{}, 3, "v"},
+			{"all but one", u.ID, token.Sum("b"), 2, "bv"},
+			{"all but one of another", u.ID, token.Sum("v"), 3, "v"},
+			{"of nobody", 99, token.Digest{}, 0, "abcv"},
+		} {
+			insert()
+			f.update(func(ctx context.Context, tx *store.Tx) error {
+				n, err := tx.DeleteSessionsOf(ctx, tt.user, tt.except)
+				equal(t, tt.name, n, tt.want)
+				return err
+			})
+			left := ""
+			for _, secret := range []string{"a", "b", "c", "v"} {
+				_, _, err := f.Session(t.Context(), token.Sum(secret))
+				if err == nil {
+					left += secret
+				}
+			}
+			equal(t, tt.name+": left", left, tt.left)
+			f.update(func(ctx context.Context, tx *store.Tx) error {
+				_, err := tx.DeleteSessionsOf(ctx, u.ID, token.Digest{})
+				return err
+			})
+		}
+	})
+}
+
+func TestSetSessionInfo(t *testing.T) {
+	everywhere(t, func(t *testing.T, f *fixture) {
+		s := f.insertSession("s", 2)
+		for _, info := range []string{`{"a": 1}`, `{"a": 1, "b": ["ü", null, 1.50]}`, `{}`, `"text"`, `[]`, ""} {
+			var text []byte
+			if info != "" {
+				text = []byte(info)
+			}
+			f.update(func(ctx context.Context, tx *store.Tx) error { return tx.SetSessionInfo(ctx, s.Digest, text) })
+			got, _, err := f.Session(t.Context(), s.Digest)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if diff := cmp.Diff(text, got.ExtraInfo); diff != "" {
+				t.Errorf("information (-set +read):\n%s", diff)
+			}
+		}
+		err := f.Update(t.Context(), func(ctx context.Context, tx *store.Tx) error {
+			return tx.SetSessionInfo(ctx, token.Sum("unknown"), []byte("{}"))
+		})
+		wantErr(t, "unknown session", err, store.ErrNotFound)
+	})
+}
+
+func TestDeleteExpiredSessions(t *testing.T) {
+	everywhere(t, func(t *testing.T, f *fixture) {
+		const expired = 25
+		f.update(func(ctx context.Context, tx *store.Tx) error {
+			var errs []error
+			for i := range expired {
+				s := newSession(fmt.Sprint("old ", i), 2, start.Add(-time.Duration(i+2)*time.Hour))
+				errs = append(errs, tx.InsertSession(ctx, s))
+			}
+			live := newSession("live", 2, start)
+			edge := newSession("edge", 2, start)
+			edge.Expires = start
+			return errors.Join(append(errs, tx.InsertSession(ctx, live), tx.InsertSession(ctx, edge))...)
+		})
+		purge := func(limit int) (n int) {
+			f.update(func(ctx context.Context, tx *store.Tx) (err error) {
+				n, err = tx.DeleteExpiredSessions(ctx, start, limit)
+				return err
+			})
+			return n
+		}
+		equal(t, "no batch", purge(0), 0)
+		for _, want := range []int{10, 10, 5, 0} {
+			equal(t, "batch", purge(10), want)
+		}
+		_, _, err := f.Session(t.Context(), token.Sum("live"))
+		wantErr(t, "live session", err, nil)
+		f.update(func(ctx context.Context, tx *store.Tx) error {
+			found, err := tx.DeleteSession(ctx, token.Sum("edge"))
+			equal(t, "the session that expires at the bound is left", found, true)
+			return err
+		})
+	})
+}
+
+func TestDeleteExpiredSessionsTakesTheOldestFirst(t *testing.T) {
+	everywhere(t, func(t *testing.T, f *fixture) {
+		older, newer := newSession("older", 2, start.Add(-48*time.Hour)), newSession("newer", 2, start.Add(-24*time.Hour))
+		f.update(func(ctx context.Context, tx *store.Tx) error {
+			return errors.Join(tx.InsertSession(ctx, newer), tx.InsertSession(ctx, older))
+		})
+		f.update(func(ctx context.Context, tx *store.Tx) error {
+			_, err := tx.DeleteExpiredSessions(ctx, start, 1)
+			return err
+		})
+		f.update(func(ctx context.Context, tx *store.Tx) error {
+			found, err := tx.DeleteSession(ctx, newer.Digest)
+			equal(t, "the newer is left", found, true)
+			return err
+		})
+	})
+}
+
+func TestDeleteExpiredKeys(t *testing.T) {
+	t.Parallel()
+	f, path := newFile(t)
+	s := f.insertSession("s", 2)
+	raw := rawSQLite(t, path)
+	past, future := start.Add(-time.Hour), start.Add(time.Hour)
+	for i := range 7 {
+		insertKey(t, raw, fmt.Sprint("old ", i), 2, s.Digest, past)
+		insertSessionlessKey(t, raw, fmt.Sprint("old ", i), 2, past, past)
+	}
+	insertKey(t, raw, "live", 2, s.Digest, future)
+	insertKey(t, raw, "edge", 2, s.Digest, start)
+	insertSessionlessKey(t, raw, "live", 2, future, future)
+	insertSessionlessKey(t, raw, "refreshable", 2, past, future)
+	insertSessionlessKey(t, raw, "edge", 2, past, start)
+	for _, tt := range []struct {
+		limit int
+		want  int64
+	}{{0, 0}, {5, 10}, {5, 4}, {5, 0}} {
+		f.update(func(ctx context.Context, tx *store.Tx) error {
+			n, err := tx.DeleteExpiredKeys(ctx, start, tt.limit)
+			equal(t, "batch", n, tt.want)
+			return err
+		})
+	}
+	equal(t, "keys that are left", one[int](t, raw, "SELECT count(*) FROM apikeys"), 2)
+	equal(t, "session-less keys that are left", one[int](t, raw, "SELECT count(*) FROM apikeys_nosession"), 3)
+}
