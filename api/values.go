@@ -392,18 +392,24 @@ type Time time.Time
 // MarshalJSON returns the wire form.
 func (t Time) MarshalJSON() ([]byte, error) {
 	u := time.Time(t).UTC().Truncate(time.Microsecond)
-	switch {
-	case u.IsZero():
-		return []byte("null"), nil
-	case u.Nanosecond() == 0:
-		return appendTime(u, `"2006-01-02T15:04:05"`), nil
-	default:
-		return appendTime(u, `"2006-01-02T15:04:05.000000"`), nil
-	}
+	return marshalTime(u, u.Nanosecond() != 0), nil
 }
 
-func appendTime(t time.Time, layout string) []byte {
-	return t.AppendFormat(make([]byte, 0, 32), layout)
+// marshalTime returns the wire form of a time in UTC.
+func marshalTime(u time.Time, fraction bool) []byte {
+	if u.IsZero() {
+		return []byte("null")
+	}
+	text := append(make([]byte, 0, 32), '"')
+	// Package time is several times as fast with this layout as with others.
+	text = u.AppendFormat(text, time.RFC3339)
+	text = text[:len(text)-len("Z")]
+	if fraction {
+		point := len(text)
+		text = strconv.AppendInt(text, int64(1_000_000+u.Nanosecond()/1000), 10)
+		text[point] = '.' // in place of the 1, which kept the zeros
+	}
+	return append(text, '"')
 }
 
 // UnmarshalJSON accepts everything that [ParseTime] does, and null.
@@ -429,13 +435,7 @@ func (t *Time) UnmarshalJSON(text []byte) error {
 type Expiry time.Time
 
 // MarshalJSON returns the wire form.
-func (e Expiry) MarshalJSON() ([]byte, error) {
-	u := time.Time(e).UTC()
-	if u.IsZero() {
-		return []byte("null"), nil
-	}
-	return appendTime(u, `"2006-01-02T15:04:05.000000"`), nil
-}
+func (e Expiry) MarshalJSON() ([]byte, error) { return marshalTime(time.Time(e).UTC(), true), nil }
 
 // UnmarshalJSON accepts everything that [ParseTime] does, and null.
 func (e *Expiry) UnmarshalJSON(text []byte) error { return (*Time)(e).UnmarshalJSON(text) }

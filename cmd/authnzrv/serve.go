@@ -15,6 +15,7 @@ import (
 
 	"authnzerver/internal/app"
 	"authnzerver/internal/config"
+	"authnzerver/internal/memory"
 	"authnzerver/internal/passwd"
 	"authnzerver/internal/setup"
 )
@@ -47,6 +48,7 @@ func (c *serveCommand) Run(ctx context.Context, p *process) error {
 	if err != nil {
 		return fmt.Errorf("the server cannot start:\n%w", err)
 	}
+	memory.Tune(server.HashMemory())
 	debug.FreeOSMemory() // what hashing the first passwords took
 	return server.Run(ctx, func(address net.Addr) {
 		scheme := "http"

@@ -24,6 +24,7 @@ import (
 	"authnzerver/internal/dispatch"
 	"authnzerver/internal/httpd"
 	"authnzerver/internal/identity"
+	"authnzerver/internal/memory"
 	"authnzerver/internal/passpolicy"
 	"authnzerver/internal/passwd"
 	"authnzerver/internal/pii"
@@ -161,6 +162,12 @@ func (a *App) assemble(ctx context.Context, keys *wire.KeyRing, hasher *pii.Hash
 // call Close instead of Run.
 func (a *App) Handler() http.Handler { return a.server.Handler }
 
+// HashMemory returns how much memory the password hashes that are computed at
+// once take, in bytes.
+func (a *App) HashMemory() int64 {
+	return int64(a.cfg.Workers) * int64(a.pool.Params().MemoryKiB) << 10
+}
+
 // Close closes the database of a server that was not run.
 func (a *App) Close() error { return a.store.Close() }
 
@@ -206,6 +213,7 @@ func (a *App) Run(ctx context.Context, ready func(net.Addr)) (err error) {
 	var running sync.WaitGroup
 	running.Go(func() { a.policy.watch(jobs) })
 	running.Go(func() { a.purgeDaily(jobs) })
+	running.Go(func() { memory.FreeWhenIdle(jobs) })
 	served := make(chan error, 1)
 	go func() { served <- a.server.Serve(listener) }()
 	ready(listener.Addr())

@@ -10,7 +10,7 @@ import (
 // Echo returns the text of an echo request with the member dbtest added, which
 // holds what the function returns.
 func Echo(text []byte, dbtest func() (any, error)) ([]byte, error) {
-	members, err := split(text)
+	members, err := split(nil, text)
 	if err != nil {
 		return nil, err
 	}

@@ -45,7 +45,8 @@ type Incoming struct {
 // Parse reads the text of an opened envelope. Duplicate members, members that
 // differ from a known one only in letter case, and trailing data are refused.
 func Parse(text []byte) (*Incoming, error) {
-	members, err := split(text)
+	var space [8]api.Member // enough for what clients send
+	members, err := split(space[:0], text)
 	if err != nil {
 		return nil, err
 	}
@@ -85,7 +86,7 @@ func Parse(text []byte) (*Incoming, error) {
 	case body == nil || body.Kind() != '{':
 		return nil, fmt.Errorf("%w: body is not an object", ErrMalformed)
 	}
-	in.Body, err = membersOf(body)
+	in.Body, err = appendMembers(make([]api.Member, 0, 8), body)
 	if err != nil {
 		return nil, fmt.Errorf("%w: body: %w", ErrMalformed, err)
 	}
@@ -100,7 +101,7 @@ func Parse(text []byte) (*Incoming, error) {
 }
 
 // split reads the outer object.
-func split(text []byte) ([]api.Member, error) {
+func split(members []api.Member, text []byte) ([]api.Member, error) {
 	value := jsontext.Value(bytes.TrimSpace(text))
 	if len(value) == 0 {
 		return nil, fmt.Errorf("%w: empty", ErrNotAuthentic)
@@ -112,7 +113,7 @@ func split(text []byte) ([]api.Member, error) {
 	default:
 		return nil, fmt.Errorf("%w: not JSON", ErrNotAuthentic)
 	}
-	members, err := membersOf(value)
+	members, err := appendMembers(members, value)
 	if err != nil {
 		return nil, fmt.Errorf("%w: not JSON: %w", ErrNotAuthentic, err)
 	}
@@ -173,8 +174,8 @@ func (d *splitter) release() {
 	splitters.Put(d)
 }
 
-// membersOf splits an object into its members, which refer to its text.
-func membersOf(object jsontext.Value) ([]api.Member, error) {
+// appendMembers splits an object into its members, which refer to its text.
+func appendMembers(members []api.Member, object jsontext.Value) ([]api.Member, error) {
 	d := splitters.Get().(*splitter)
 	defer d.release()
 	d.text = *bytes.NewBuffer(object)
@@ -183,7 +184,6 @@ func membersOf(object jsontext.Value) ([]api.Member, error) {
 	if err != nil {
 		return nil, plain(err)
 	}
-	members := make([]api.Member, 0, 8)
 	for d.PeekKind() == '"' {
 		name, err := d.ReadToken()
 		if err != nil {

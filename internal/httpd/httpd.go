@@ -113,10 +113,14 @@ func (h *Handler) Server() *http.Server {
 
 // ServeHTTP answers one request and logs it.
 func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
-	record := &event.Record{Started: h.Now(), Peer: peerOf(r).String()}
-	ctx, cancel := context.WithTimeout(event.NewContext(r.Context(), record), requestTime)
-	defer cancel()
+	record := &event.Record{Started: h.Now()}
+	deadline := newDeadline(r.Context(), requestTime)
+	defer deadline.release()
+	ctx := event.NewContext(deadline, record)
 	record.Status = h.serve(ctx, w, r)
+	if record.Request == "" {
+		record.Peer = peerOf(r).String()
+	}
 	record.Log(ctx, h.Log, h.Hasher)
 }
 
@@ -217,7 +221,7 @@ func (h *Handler) request(ctx context.Context, w http.ResponseWriter, r *http.Re
 		return refuse(w, failed(ctx, err))
 	}
 	if in.ClientAddr == "" {
-		in.ClientAddr = event.From(ctx).Peer
+		in.ClientAddr = peerOf(r).String()
 	}
 	event.From(ctx).SetClient(in.ClientAddr)
 	s.reply, err = h.Do(ctx, s.reply[:0], in)

@@ -1,0 +1,457 @@
+//go:build linux
+
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"slices"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"golang.org/x/crypto/argon2"
+
+	"authnzerver/api"
+	"authnzerver/client"
+	"authnzerver/internal/passwd"
+	"authnzerver/internal/setup"
+	"authnzerver/internal/store"
+	"authnzerver/internal/wire"
+)
+
+const (
+	adminEmail    = "admin@example.org"
+	adminPassword = "correct horse battery staple"
+
+	// starts is how often the start is timed.
+	starts = 10
+	// idle is how long a server is left alone before its memory is read,
+	// idleLong after a load, so that the server notices that it is idle.
+	idle     = 2 * time.Second
+	idleLong = 12 * time.Second
+	// someRequests is how many requests an idle server has served.
+	someRequests = 1000
+	// sessions is how many sessions the requests are about, in turns.
+	sessions = 200
+	// hashing is how many logins run at once, as many as the server's
+	// default for workers.
+	hashing = 4
+)
+
+// A bench is a measurement that is under way.
+type bench struct {
+	*plan
+	dir    string
+	log    *os.File
+	keys   *wire.KeyRing
+	secret string
+	report report
+
+	server *process
+	client *client.Client
+	tokens []api.SessionToken
+}
+
+// measure measures everything, prints the table, and fails when a required
+// figure is missed.
+func (p *plan) measure(ctx context.Context) (err error) {
+	b := &bench{plan: p}
+	b.dir, err = os.MkdirTemp("", "authnzrv-bench-")
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, os.RemoveAll(b.dir)) }()
+	b.log, err = os.Create(filepath.Join(b.dir, "log"))
+	if err != nil {
+		return err
+	}
+	defer b.log.Close()
+	err = b.setUp(ctx)
+	if err != nil {
+		return fmt.Errorf("set up a server: %w", err)
+	}
+	err = b.timeStart(ctx)
+	if err != nil {
+		return fmt.Errorf("time the start: %w", err)
+	}
+	b.server, err = b.startServer(ctx)
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, b.server.stop()) }()
+	err = b.measureServer(ctx)
+	if err != nil {
+		return err
+	}
+	return b.report.finish(p)
+}
+
+// measureServer takes the figures of the running server. The idle memory comes
+// before the load, which fills the window of seen messages.
+func (b *bench) measureServer(ctx context.Context) error {
+	err := b.idleMemory(ctx)
+	if err != nil {
+		return fmt.Errorf("idle memory: %w", err)
+	}
+	access := api.UserCheckAccessParams{
+		UserID: store.SuperuserID, UserRole: "superuser", Action: "view", TargetName: "dataset",
+		TargetOwner: store.AnonymousID, TargetVisibility: "shared", TargetSharedWith: api.Of("1"),
+	}
+	limit := api.UserCheckLimitParams{
+		UserID: store.SuperuserID, UserRole: "superuser", LimitName: "max_requests", ValueToCheck: api.Any("5000"),
+	}
+	for _, request := range []struct {
+		name     string
+		required bool
+		params   func(i int) any
+	}{
+		{api.SessionExists.Spec().Name, true, func(i int) any { return api.SessionTokenParams{SessionToken: b.tokens[i%sessions]} }},
+		{api.UserCheckAccess.Spec().Name, true, func(int) any { return access }},
+		{api.UserCheckLimit.Spec().Name, false, func(int) any { return limit }},
+		{api.SessionNew.Spec().Name, false, func(int) any { return newSession() }},
+	} {
+		err := b.throughput(ctx, request.name, request.required, request.params)
+		if err != nil {
+			return fmt.Errorf("%s: %w", request.name, err)
+		}
+	}
+	err = b.memory(ctx, "memory after this load, idle for "+idleLong.String(), idleLong, false)
+	if err != nil {
+		return err
+	}
+	err = b.logins(ctx)
+	if err != nil {
+		return fmt.Errorf("user-login: %w", err)
+	}
+	err = b.memory(ctx, "memory after these logins, idle for "+idleLong.String(), idleLong, false)
+	if err != nil {
+		return err
+	}
+	info, err := os.Stat(b.plan.server)
+	if err != nil {
+		return err
+	}
+	b.report.add(row{Name: "size of the program", Value: float64(info.Size()) / 1e6, Unit: "MB"})
+	return nil
+}
+
+// say tells what is being done.
+func say(format string, args ...any) { fmt.Fprintf(os.Stderr, "bench: "+format+"\n", args...) }
+
+func (b *bench) setUp(ctx context.Context) error {
+	say("setting up")
+	cmd := exec.CommandContext(ctx, b.plan.server, "--autosetup", "--basedir="+b.dir)
+	cmd.Env = append(os.Environ(), "AUTHNZERVER_ADMIN_EMAIL="+adminEmail, "AUTHNZERVER_ADMIN_PASSWORD="+adminPassword)
+	cmd.Stderr = b.log
+	err := cmd.Run()
+	if err != nil {
+		return err
+	}
+	secret, err := os.ReadFile(filepath.Join(b.dir, setup.SecretFile))
+	if err != nil {
+		return err
+	}
+	b.secret = string(secret)
+	b.keys, err = wire.ParseKeys(b.secret)
+	return err
+}
+
+// startServer starts the server as it is, but for the limits, and for a window
+// of seen messages that the load does not fill: it has a place for a million.
+func (b *bench) startServer(ctx context.Context) (*process, error) {
+	return start(ctx, b.log, b.plan.server, func(_, port string) []string {
+		return []string{
+			"--envfile=" + filepath.Join(b.dir, setup.EnvFile), "--listen=127.0.0.1", "--port=" + port,
+			"--ratelimits=none", "--messagettl=30",
+		}
+	})
+}
+
+func (b *bench) startEmpty(ctx context.Context, reply []byte) (*process, error) {
+	file := filepath.Join(b.dir, "reply")
+	err := os.WriteFile(file, reply, 0o600)
+	if err != nil {
+		return nil, err
+	}
+	return start(ctx, b.log, "/proc/self/exe", func(host, port string) []string {
+		return []string{
+			emptyCommand, "-address=" + net.JoinHostPort(host, port),
+			"-secret=" + filepath.Join(b.dir, setup.SecretFile), "-reply=" + file,
+		}
+	})
+}
+
+func (b *bench) timeStart(ctx context.Context) error {
+	say("starting it %d times", starts)
+	var times []time.Duration
+	for range starts {
+		p, err := b.startServer(ctx)
+		if err != nil {
+			return err
+		}
+		times = append(times, p.took)
+		err = p.stop()
+		if err != nil {
+			return err
+		}
+	}
+	slices.Sort(times)
+	b.report.require(row{
+		Name: fmt.Sprintf("start to first healthy answer, median of %d", starts), Value: milliseconds(times[starts/2]), Unit: "ms",
+	}, below(200))
+	return nil
+}
+
+// idleMemory makes the sessions that all requests are about on the way.
+func (b *bench) idleMemory(ctx context.Context) error {
+	say("reading the idle memory")
+	err := b.memory(ctx, "memory when just started, idle for "+idle.String(), idle, true)
+	if err != nil {
+		return err
+	}
+	b.client, err = client.New(client.Options{URL: "http://" + b.server.address, Secret: b.secret})
+	if err != nil {
+		return err
+	}
+	b.tokens, err = b.newSessions(ctx, sessions)
+	if err != nil {
+		return err
+	}
+	for i := range someRequests - sessions {
+		_, err := client.Do(ctx, b.client, api.SessionExists, api.SessionTokenParams{SessionToken: b.tokens[i%sessions]})
+		if err != nil {
+			return err
+		}
+	}
+	return b.memory(ctx, fmt.Sprintf("memory after %d requests, idle for %v", someRequests, idle), idle, true)
+}
+
+func (b *bench) memory(ctx context.Context, name string, wait time.Duration, required bool) error {
+	select {
+	case <-ctx.Done():
+		return ctx.Err()
+	case <-time.After(wait):
+	}
+	bytes, err := b.server.memory()
+	if err != nil {
+		return err
+	}
+	r := row{Name: name, Value: bytes / 1e6, Unit: "MB"}
+	if required {
+		b.report.require(r, below(40))
+	} else {
+		b.report.add(r)
+	}
+	return nil
+}
+
+func newSession() api.SessionNewParams {
+	return api.SessionNewParams{
+		IPAddress: "192.0.2.7", UserAgent: "Mozilla/5.0 (X11; Linux x86_64; rv:140.0) Gecko/20100101 Firefox/140.0",
+		UserID:    api.Of[api.UserRef](store.SuperuserID),
+		Expires:   time.Now().Add(24 * time.Hour).UTC().Format("2006-01-02T15:04:05.000000"),
+		ExtraInfo: api.Of(api.Object(`{"pref_datasets_always_private": true}`)),
+	}
+}
+
+func (b *bench) newSessions(ctx context.Context, n int) ([]api.SessionToken, error) {
+	tokens := make([]api.SessionToken, n)
+	for i := range tokens {
+		result, err := client.Do(ctx, b.client, api.SessionNew, newSession())
+		if err != nil {
+			return nil, err
+		}
+		tokens[i] = *result.SessionToken
+	}
+	return tokens, nil
+}
+
+// A question is the text of one request of many, as published clients send it.
+type question struct {
+	Request    string `json:"request"`
+	Body       any    `json:"body"`
+	ReqID      int    `json:"reqid"`
+	ClientAddr string `json:"client_ipaddr"`
+}
+
+// A target is a server under load.
+type target struct {
+	*process
+	connections []*connection
+	rates       []float64 // answers a second, one for each round
+	times       []time.Duration
+	cpu         time.Duration
+}
+
+func newTarget(p *process, connections int) (*target, error) {
+	t := &target{process: p}
+	for range connections {
+		c, err := connect(p.address)
+		if err != nil {
+			return nil, errors.Join(err, t.close())
+		}
+		t.connections = append(t.connections, c)
+	}
+	return t, nil
+}
+
+func (t *target) close() error {
+	var errs []error
+	for _, c := range t.connections {
+		errs = append(errs, c.Close())
+	}
+	return errors.Join(errs...)
+}
+
+// round takes the figures of one round.
+func (t *target) round(keys *wire.KeyRing, m *magazine, duration time.Duration) error {
+	before, err := t.cpuTime()
+	if err != nil {
+		return err
+	}
+	v, err := fire(t.connections, keys, m, duration)
+	if err != nil {
+		return err
+	}
+	after, err := t.cpuTime()
+	if err != nil {
+		return err
+	}
+	t.rates = append(t.rates, v.rate())
+	t.times = append(t.times, v.times...)
+	t.cpu += after - before
+	return nil
+}
+
+// cpuMicroseconds returns the CPU time of an answer.
+func (t *target) cpuMicroseconds() float64 {
+	return float64(t.cpu.Microseconds()) / float64(len(t.times))
+}
+
+// throughput measures a request in turns with the empty handler, which answers
+// the same messages with the reply that the server gave to one of them.
+func (b *bench) throughput(ctx context.Context, name string, required bool, params func(i int) any) (err error) {
+	say("measuring %s", name)
+	load := func(n int) (*magazine, error) {
+		return newMagazine(b.keys, n, func(i int) any { return question{name, params(i), i, "192.0.2.7"} })
+	}
+	server, err := newTarget(b.server, b.connections)
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, server.close()) }()
+	one, err := load(1)
+	if err != nil {
+		return err
+	}
+	sealed, err := server.connections[0].exchange(one.take())
+	if err != nil {
+		return err
+	}
+	reply, err := b.keys.Open(sealed)
+	if err != nil {
+		return err
+	}
+	handler, err := b.startEmpty(ctx, reply.Plaintext)
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, handler.stop()) }()
+	empty, err := newTarget(handler, b.connections)
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, empty.close()) }()
+
+	turns := []*target{empty, server}
+	requests := 2000 // more as soon as the rate is known
+	for round := range b.rounds + 1 {
+		if ctx.Err() != nil {
+			return ctx.Err()
+		}
+		m, err := load(requests)
+		if err != nil {
+			return err
+		}
+		for _, t := range turns {
+			err := t.round(b.keys, m, b.duration)
+			if err != nil {
+				return err
+			}
+			requests = max(requests, int(1.5*t.rates[len(t.rates)-1]*b.duration.Seconds()))
+		}
+		if round == 0 { // to warm up
+			for _, t := range turns {
+				t.rates, t.times, t.cpu = nil, nil, 0
+			}
+		}
+		slices.Reverse(turns)
+	}
+	r := compare(name, server.rates, empty.rates, server.times)
+	r.CPU, r.BaselineCPU = server.cpuMicroseconds(), empty.cpuMicroseconds()
+	if required {
+		b.report.require(r, ratioOf(0.7))
+	} else {
+		b.report.add(r)
+	}
+	return nil
+}
+
+// logins measures user-login in turns with the bare hash function, which is
+// computed in this process with the same parameters, as many at once. A hash
+// takes long, so there are fewer and longer rounds.
+func (b *bench) logins(ctx context.Context) (err error) {
+	const name = "user-login"
+	say("measuring %s", name)
+	rounds, duration := (b.rounds+3)/4, 4*b.duration
+	server, err := newTarget(b.server, hashing)
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, server.close()) }()
+	var hashes []float64
+	for range rounds {
+		// A login ends its session, so each needs one of its own.
+		tokens, err := b.newSessions(ctx, sessions)
+		if err != nil {
+			return err
+		}
+		m, err := newMagazine(b.keys, sessions, func(i int) any {
+			return question{name, api.UserLoginParams{SessionToken: tokens[i], Email: adminEmail, Password: adminPassword}, i, "192.0.2.7"}
+		})
+		if err != nil {
+			return err
+		}
+		err = server.round(b.keys, m, duration)
+		if err != nil {
+			return err
+		}
+		hashes = append(hashes, hashRate(duration))
+	}
+	b.report.add(compare(name+", against bare Argon2", server.rates, hashes, server.times))
+	return nil
+}
+
+// hashRate returns how many hashes a second are computed here.
+func hashRate(duration time.Duration) float64 {
+	p := passwd.DefaultParams
+	var computed atomic.Int64
+	var working sync.WaitGroup
+	started := time.Now()
+	for range hashing {
+		working.Go(func() {
+			for time.Since(started) < duration {
+				argon2.IDKey([]byte(adminPassword), make([]byte, 16), p.Passes, p.MemoryKiB, p.Lanes, 32)
+				computed.Add(1)
+			}
+		})
+	}
+	working.Wait()
+	return float64(computed.Load()) / time.Since(started).Seconds()
+}

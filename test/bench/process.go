@@ -1,0 +1,122 @@
+//go:build linux
+
+package main
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"net"
+	"net/http"
+	"os"
+	"os/exec"
+	"strconv"
+	"syscall"
+	"time"
+)
+
+// A process is a server that was started here.
+type process struct {
+	cmd     *exec.Cmd
+	address string
+	// took is the time from its start to its first healthy answer.
+	took time.Duration
+}
+
+// startTime bounds how long a server may take to answer.
+const startTime = 10 * time.Second
+
+// start starts a server, with arguments that make it listen on the address
+// given, and waits until it answers. Its log goes to the file.
+func start(ctx context.Context, log *os.File, program string, args func(host, port string) []string) (*process, error) {
+	address, err := freeAddress()
+	if err != nil {
+		return nil, err
+	}
+	host, port, err := net.SplitHostPort(address)
+	if err != nil {
+		return nil, err
+	}
+	p := &process{cmd: exec.CommandContext(ctx, program, args(host, port)...), address: address}
+	p.cmd.Stderr = log
+	p.cmd.Cancel = func() error { return p.cmd.Process.Signal(syscall.SIGTERM) }
+	p.cmd.WaitDelay = startTime
+	started := time.Now()
+	err = p.cmd.Start()
+	if err != nil {
+		return nil, err
+	}
+	for !p.healthy() {
+		if time.Since(started) > startTime {
+			text, err := os.ReadFile(log.Name())
+			return nil, errors.Join(fmt.Errorf("%s did not answer within %v; its log:\n%s", program, startTime, text), err, p.stop())
+		}
+		time.Sleep(time.Millisecond)
+	}
+	p.took = time.Since(started)
+	return p, nil
+}
+
+// freeAddress returns a loopback address that nobody listens on.
+func freeAddress() (string, error) {
+	listener, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		return "", err
+	}
+	return listener.Addr().String(), listener.Close()
+}
+
+func (p *process) healthy() bool {
+	response, err := http.Get("http://" + p.address + "/health")
+	if err != nil {
+		return false
+	}
+	_ = response.Body.Close()
+	return response.StatusCode == http.StatusOK
+}
+
+// stop ends the process and waits for it.
+func (p *process) stop() error {
+	http.DefaultClient.CloseIdleConnections()
+	return errors.Join(p.cmd.Process.Signal(syscall.SIGTERM), p.cmd.Wait())
+}
+
+// memory returns the resident memory in bytes.
+func (p *process) memory() (float64, error) {
+	text, err := os.ReadFile(fmt.Sprintf("/proc/%d/status", p.cmd.Process.Pid))
+	if err != nil {
+		return 0, err
+	}
+	for line := range bytes.Lines(text) {
+		if value, ok := bytes.CutPrefix(line, []byte("VmRSS:")); ok {
+			kib, err := strconv.ParseFloat(string(bytes.TrimSpace(bytes.TrimSuffix(bytes.TrimSpace(value), []byte("kB")))), 64)
+			return kib * 1024, err
+		}
+	}
+	return 0, errors.New("VmRSS is missing")
+}
+
+// ticks is how many units of CPU time the kernel shows for a second
+// (USER_HZ, which is 100 on every architecture that Go runs on).
+const ticks = 100
+
+// cpuTime returns the CPU time that the process has taken.
+func (p *process) cpuTime() (time.Duration, error) {
+	text, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", p.cmd.Process.Pid))
+	if err != nil {
+		return 0, err
+	}
+	// The name in parentheses may hold blanks. utime and stime are the 14th
+	// and 15th field (proc_pid_stat(5)), the state behind the name the 3rd.
+	fields := bytes.Fields(text[bytes.LastIndexByte(text, ')')+1:])
+	var sum int64
+	for _, field := range fields[14-3 : 16-3] {
+		n, err := strconv.ParseInt(string(field), 10, 64)
+		if err != nil {
+			return 0, err
+		}
+		sum += n
+	}
+	return time.Duration(sum) * time.Second / ticks, nil
+}

@@ -1,0 +1,182 @@
+//go:build linux
+
+package main
+
+import (
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"runtime"
+	"slices"
+	"text/tabwriter"
+	"time"
+
+	"github.com/go-json-experiment/json"
+	"github.com/go-json-experiment/json/jsontext"
+)
+
+// A row is one figure.
+type row struct {
+	Name  string  `json:"name"`
+	Value float64 `json:"value"`
+	Unit  string  `json:"unit"`
+	// Baseline is what the figure is compared with, in the same unit. Ratio
+	// is the median of the ratios of all rounds.
+	Baseline float64 `json:"baseline,omitzero"`
+	Ratio    float64 `json:"ratio,omitzero"`
+	// P50 and P99 are times from a request to its answer in milliseconds.
+	P50 float64 `json:"p50_ms,omitzero"`
+	P99 float64 `json:"p99_ms,omitzero"`
+	// CPU is the CPU time of the server for one answer in microseconds,
+	// BaselineCPU that of the empty handler.
+	CPU         float64 `json:"cpu_us,omitzero"`
+	BaselineCPU float64 `json:"baseline_cpu_us,omitzero"`
+	// Target is empty for a figure that is only for information.
+	Target string `json:"target,omitzero"`
+	Missed bool   `json:"missed,omitzero"`
+}
+
+func (r *row) verdict() string {
+	switch {
+	case r.Target == "":
+		return ""
+	case r.Missed:
+		return "FAIL"
+	default:
+		return "pass"
+	}
+}
+
+// compare returns the row of a throughput and a baseline that were measured in
+// turns.
+func compare(name string, rates, baseline []float64, times []time.Duration) row {
+	ratios := make([]float64, len(rates))
+	for i := range rates {
+		ratios[i] = rates[i] / baseline[i]
+	}
+	slices.Sort(times)
+	return row{
+		Name: name, Value: median(rates), Unit: "/s", Baseline: median(baseline), Ratio: median(ratios),
+		P50: milliseconds(times[len(times)/2]), P99: milliseconds(times[len(times)*99/100]),
+	}
+}
+
+func median(values []float64) float64 {
+	sorted := slices.Sorted(slices.Values(values))
+	half := len(sorted) / 2
+	if len(sorted)%2 == 1 {
+		return sorted[half]
+	}
+	return (sorted[half-1] + sorted[half]) / 2
+}
+
+func milliseconds(d time.Duration) float64 { return d.Seconds() * 1000 }
+
+// A requirement is what a figure must be.
+type requirement struct {
+	text string
+	met  func(*row) bool
+}
+
+func below(limit float64) requirement {
+	return requirement{fmt.Sprintf("< %g", limit), func(r *row) bool { return r.Value < limit }}
+}
+
+func ratioOf(least float64) requirement {
+	return requirement{fmt.Sprintf("≥ %.0f %%", 100*least), func(r *row) bool { return r.Ratio >= least }}
+}
+
+// A report collects the rows.
+type report struct{ rows []row }
+
+func (r *report) add(figure row) { r.rows = append(r.rows, figure) }
+
+func (r *report) require(figure row, target requirement) {
+	figure.Target, figure.Missed = target.text, !target.met(&figure)
+	r.add(figure)
+}
+
+// finish prints the table, writes the file, and fails when a target was
+// missed.
+func (r *report) finish(p *plan) error {
+	err := r.print(os.Stdout, p)
+	if err != nil {
+		return err
+	}
+	if p.json != "" {
+		err := r.write(p)
+		if err != nil {
+			return err
+		}
+	}
+	if slices.ContainsFunc(r.rows, func(figure row) bool { return figure.Missed }) {
+		return errors.New("a required figure was missed")
+	}
+	return nil
+}
+
+func (r *report) print(out io.Writer, p *plan) error {
+	_, err := fmt.Fprintf(out, `
+%d CPUs shared by server and generator, %d connections, %d rounds of %v each, %s
+
+Baseline of requests: an empty handler in a process of its own, with the same
+HTTP settings, that opens the same envelopes and seals a reply of the same size:
+no replay window, no JSON, no log, no deadline. Rates are medians of the rounds,
+a ratio is the median of the ratios of all rounds. CPU is that of the server for
+one answer, with the baseline's behind it.
+
+`, cpus, p.connections, p.rounds, p.duration, runtime.Version())
+	if err != nil {
+		return err
+	}
+	width := 0
+	for i := range r.rows {
+		width = max(width, len(r.rows[i].Name))
+	}
+	table := tabwriter.NewWriter(out, 0, 0, 2, ' ', tabwriter.AlignRight)
+	fmt.Fprintf(table, "%*s\tmeasured\tbaseline\tratio\tp50 ms\tp99 ms\tCPU µs\tbaseline\ttarget\t\t\n", width, "")
+	for i := range r.rows {
+		figure := &r.rows[i]
+		fmt.Fprintf(table, "%-*s\t%s %-2s\t%s\t%s\t%s\t%s\t%s\t%s\t%s\t%s\t\n", width, figure.Name,
+			number(figure.Value), figure.Unit, number(figure.Baseline), blank("%.0f %%", 100*figure.Ratio),
+			number(figure.P50), number(figure.P99), blank("%.0f", figure.CPU), blank("%.0f", figure.BaselineCPU),
+			figure.Target, figure.verdict())
+	}
+	return table.Flush()
+}
+
+// blank formats a number, and zero as nothing.
+func blank(format string, n float64) string {
+	if n == 0 {
+		return ""
+	}
+	return fmt.Sprintf(format, n)
+}
+
+// number shows at least three digits.
+func number(n float64) string {
+	switch {
+	case n < 10:
+		return blank("%.2f", n)
+	case n < 100:
+		return blank("%.1f", n)
+	default:
+		return blank("%.0f", n)
+	}
+}
+
+func (r *report) write(p *plan) error {
+	text, err := json.Marshal(struct {
+		CPUs        int     `json:"cpus"`
+		Connections int     `json:"connections"`
+		Rounds      int     `json:"rounds"`
+		Seconds     float64 `json:"round_seconds"`
+		Go          string  `json:"go"`
+		Rows        []row   `json:"rows"`
+	}{cpus, p.connections, p.rounds, p.duration.Seconds(), runtime.Version(), r.rows}, jsontext.WithIndent("  "))
+	if err != nil {
+		return fmt.Errorf("encode the results: %w", err)
+	}
+	return os.WriteFile(p.json, append(text, '\n'), 0o644)
+}
