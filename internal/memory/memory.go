@@ -13,8 +13,8 @@ import (
 const (
 	// growth is how much garbage the heap may hold in percent of what is
 	// live. With the runtime's own 100 and the few megabytes that are live, a
-	// busy server would collect a hundred times a second, which costs a
-	// quarter of its throughput.
+	// busy server would collect a hundred times a second; see
+	// docs/performance.md for what that costs.
 	growth = 400
 	// besides is how much memory the server may use beside password hashes
 	// before it collects more often, in bytes: full caches and a full window

@@ -23,7 +23,8 @@ func TestWatch(t *testing.T) {
 		{"after a burst, once", []time.Duration{21 * time.Second}, time.Minute, []time.Duration{every, 30 * time.Second}},
 		{
 			"not between bursts",
-			[]time.Duration{1 * time.Second, 6 * time.Second, 11 * time.Second, 16 * time.Second}, time.Minute,
+			[]time.Duration{1 * time.Second, 6 * time.Second, 11 * time.Second, 16 * time.Second},
+			time.Minute,
 			[]time.Duration{25 * time.Second},
 		},
 		{"not before it is idle", []time.Duration{time.Second}, 8 * time.Second, nil},
