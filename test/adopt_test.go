@@ -4,6 +4,7 @@ import (
 	"crypto/rand"
 	"encoding/base64"
 	"fmt"
+	"net"
 	"os/exec"
 	"path/filepath"
 	"strings"
@@ -60,5 +61,36 @@ func TestAdopt(t *testing.T) {
 				t.Errorf("the database still holds tokens")
 			}
 		})
+	}
+}
+
+// TestPortTakenLeavesDatabase starts the server on a port that is taken, as it
+// is while the Python server still runs: its database must not be converted.
+func TestPortTakenLeavesDatabase(t *testing.T) {
+	t.Parallel()
+	dir := t.TempDir()
+	database := dir + "/auth.sqlite"
+	fill := exec.Command(python, "testdata/fill_database.py", "../internal/store/testdata/python-head.sql", database, "a", "b")
+	if out, err := fill.CombinedOutput(); err != nil {
+		t.Fatalf("fill the database: %v\n%s", err, out)
+	}
+	before := read(t, database)
+	taken, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer taken.Close()
+	args := []string{fmt.Sprintf("--port=%d", taken.Addr().(*net.TCPAddr).Port)}
+	for name, value := range settings(dir) {
+		if name != "port" {
+			args = append(args, "--"+name+"="+value)
+		}
+	}
+	got := authnzrv(t, dir, "", nil, append(args, "--secret="+newKey())...)
+	if got.status != 1 || !strings.Contains(got.stderr, "in use") {
+		t.Errorf("status %d: %s", got.status, got.stderr)
+	}
+	if read(t, database) != before {
+		t.Error("the database was changed")
 	}
 }

@@ -138,7 +138,7 @@ func TestStartErrors(t *testing.T) {
 		{"authdb of another kind", "", []string{"--authdb=mysql+pymysql://u:" + unsound + "@localhost/db"}, []string{"authdb", "mysql"}},
 		{"authdb in a missing folder", "", []string{"--authdb=sqlite:///" + dir + "/none/auth.sqlite"}, []string{"authdb", "no such file or directory"}},
 		{"authdb is another file", "", []string{"--authdb=sqlite:///" + certFile}, []string{"authdb"}},
-		{"basedir is a file", "", []string{"--basedir=" + certFile}, []string{"credentials", certFile}},
+		{"basedir is a file", "", []string{"--basedir=" + certFile}, []string{"cachedir", certFile}},
 		{"several", "secret", []string{"--port=x", "--tlscertfile=" + certFile}, []string{"secret", "port", "tlscertkey"}},
 	} {
 		t.Run(row.name, func(t *testing.T) {
@@ -514,4 +514,24 @@ func TestFirstStartFails(t *testing.T) {
 	}
 	s := startIn(t, dir)
 	s.login(adminEmail, adminPassword).ok()
+}
+
+// TestSetUpKeepsOptions gives options along with --autosetup, which the line
+// that set-up prints must not lose.
+func TestSetUpKeepsOptions(t *testing.T) {
+	t.Parallel()
+	dir, key := t.TempDir(), newKey()
+	got := authnzrv(t, dir, "", nil, "--autosetup", "--basedir="+dir, "--port=14000", "--workers=2", "--secret="+key, "--argon2=m=7168,t=1,p=1")
+	if got.status != 0 {
+		t.Fatal(got.stderr)
+	}
+	env := "\n" + read(t, dir+"/.env")
+	for _, line := range []string{"AUTHNZERVER_PORT=14000", "AUTHNZERVER_WORKERS=2", "AUTHNZERVER_SECRET=" + dir + "/.authnzerver-secret-key"} {
+		if !strings.Contains(env, "\n"+line+"\n") {
+			t.Errorf("the envfile does not hold %s", line)
+		}
+	}
+	if read(t, dir+"/.authnzerver-secret-key") != key {
+		t.Error("the secret that was given is not the one that was kept")
+	}
 }

@@ -802,18 +802,51 @@ func TestReplayOptions(t *testing.T) {
 			t.Errorf("messagettl=20: a message of %v ago: status %d, want %d", age, status, want)
 		}
 	}
-	// A damaged window is put aside, and the server starts.
+	// A damaged window is not trusted, and the server starts.
 	dir := t.TempDir()
+	old := time.Now()
 	err := os.WriteFile(dir+"/replay-window", []byte("nonsense"), 0o600)
 	if err != nil {
 		t.Fatal(err)
 	}
 	s := start(t, "cachedir="+dir)
-	if s.record("the replay window of the last run could not be read; it was moved aside") == nil {
+	if s.record(notSaved) == nil {
 		t.Error("the log does not say that the window was damaged")
 	}
-	if kept, err := os.ReadFile(dir + "/replay-window.damaged"); err != nil || string(kept) != "nonsense" {
-		t.Errorf("the damaged window: %q, %v", kept, err)
+	if status, _, _ := s.post(seal(s.key, absent, old)); status != 401 {
+		t.Errorf("a message from before the start: status %d, want 401", status)
+	}
+}
+
+// notSaved is what the log says after a run that did not end cleanly.
+const notSaved = "the last run did not save what it had accepted; messages from before this start are refused"
+
+// TestReplayAfterCrash kills the server, which then cannot know what it had
+// accepted.
+func TestReplayAfterCrash(t *testing.T) {
+	t.Parallel()
+	dir := t.TempDir()
+	key := newKey()
+	s := startIn(t, dir, "secret="+key)
+	once := seal(key, absent, time.Now())
+	if status, _, _ := s.post(once); status != 200 {
+		t.Fatalf("first: status %d, want 200", status)
+	}
+	s.kill()
+	s = startIn(t, dir, "secret="+key)
+	if s.record(notSaved) == nil {
+		t.Error("the log does not say that the last run was killed")
+	}
+	if status, _, _ := s.post(once); status != 401 {
+		t.Errorf("again, after the crash: status %d, want 401", status)
+	}
+	if status, _, _ := s.post(seal(key, absent, time.Now())); status != 200 {
+		t.Errorf("a new one: status %d, want 200", status)
+	}
+	s.stop()
+	s = startIn(t, dir, "secret="+key)
+	if s.record(notSaved) != nil {
+		t.Error("the log of a start after a clean stop speaks of a crash")
 	}
 }
 

@@ -31,7 +31,7 @@ func (c *policyCheckCommand) Run(p *process) error {
 				return err
 			}
 		}
-		return fmt.Errorf("%s has %d errors", c.File, len(invalid.Problems))
+		return fmt.Errorf("%s is not a valid policy; mistakes: %d", c.File, len(invalid.Problems))
 	case err != nil:
 		return err
 	}

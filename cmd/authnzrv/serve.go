@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"io"
 	"log/slog"
@@ -35,7 +36,7 @@ func (c *serveCommand) Run(ctx context.Context, p *process) error {
 	}
 	cfg, notices, err := config.Load(source)
 	if err != nil {
-		return fmt.Errorf("the configuration is not complete:\n%w", err)
+		return fmt.Errorf("the configuration has mistakes:\n%w", err)
 	}
 	log := newLog(cfg, p)
 	for _, notice := range notices {
@@ -44,13 +45,17 @@ func (c *serveCommand) Run(ctx context.Context, p *process) error {
 	if cfg.Autosetup {
 		return c.setUp(ctx, p, cfg, log)
 	}
-	server, err := app.Open(ctx, cfg, log)
+	listener, err := app.Listen(cfg)
 	if err != nil {
 		return fmt.Errorf("the server cannot start:\n%w", err)
 	}
+	server, err := app.Open(ctx, cfg, log)
+	if err != nil {
+		return errors.Join(fmt.Errorf("the server cannot start:\n%w", err), listener.Close())
+	}
 	memory.Tune(server.HashMemory())
 	debug.FreeOSMemory() // what hashing the first passwords took
-	return server.Run(ctx, func(address net.Addr) {
+	return server.Run(ctx, listener, func(address net.Addr) {
 		scheme := "http"
 		if cfg.TLSCertFile != "" {
 			scheme = "https"
@@ -87,6 +92,8 @@ func (c *serveCommand) setUp(ctx context.Context, p *process, cfg *config.Config
 		AuthDB:      cfg.AuthDB,
 		Permissions: cfg.Permissions,
 		AdminEmail:  cfg.AdminEmail, AdminPassword: cfg.AdminPassword,
+		Secret: cfg.Secret, Salt: cfg.PIISalt,
+		Given:   config.Keepable(c.flags.Given()),
 		Params:  params,
 		Program: os.Args[0],
 		Log:     log,

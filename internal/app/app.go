@@ -17,6 +17,7 @@ import (
 	"path/filepath"
 	"strconv"
 	"sync"
+	"syscall"
 	"time"
 
 	"authnzerver/internal/action"
@@ -51,8 +52,11 @@ type App struct {
 	policy  *policyFile
 	pool    *passwd.Pool
 	replay  *wire.Replay
-	server  *http.Server
-	tls     *tls.Config
+	// firstRun is set when there was no cachedir, so that no run before this
+	// one can have accepted anything.
+	firstRun bool
+	server   *http.Server
+	tls      *tls.Config
 }
 
 // Open checks the configuration whole, opens the database, and fills it when
@@ -76,12 +80,18 @@ func Open(ctx context.Context, cfg *config.Config, log *slog.Logger) (*App, erro
 	a.policy, err = openPolicy(cfg.Permissions, log)
 	check("permissions", err)
 	if cfg.TLSCertFile != "" {
+		_, err := os.ReadFile(cfg.TLSKeyFile)
+		check("tlscertkey", err)
 		certificate, err := tls.LoadX509KeyPair(cfg.TLSCertFile, cfg.TLSKeyFile)
 		check("tlscertfile", err)
 		a.tls = &tls.Config{Certificates: []tls.Certificate{certificate}, MinVersion: tls.VersionTLS12}
 	}
 	if errs != nil {
 		return nil, errors.Join(errs...)
+	}
+	err = a.makeCacheDir()
+	if err != nil {
+		return nil, err
 	}
 	a.pool = passwd.NewPool(passwd.Options{Params: params, Workers: cfg.Workers, Queue: cfg.HashQueue})
 	a.store, err = store.Open(ctx, store.Options{URL: cfg.AuthDB, NormalizeEmail: identity.NormalizeEmail, Log: log})
@@ -93,6 +103,20 @@ func Open(ctx context.Context, cfg *config.Config, log *slog.Logger) (*App, erro
 		return nil, errors.Join(err, a.store.Close())
 	}
 	return a, nil
+}
+
+// makeCacheDir makes the directory for what must survive a restart.
+func (a *App) makeCacheDir() error {
+	if a.cfg.CacheDir == "" {
+		return nil
+	}
+	_, err := os.Stat(a.cfg.CacheDir)
+	a.firstRun = errors.Is(err, fs.ErrNotExist)
+	err = os.MkdirAll(a.cfg.CacheDir, 0o700)
+	if err != nil {
+		return &config.Error{Option: "cachedir", Code: config.CodeUnavailable, Message: err.Error() + "; give another directory, or none"}
+	}
+	return nil
 }
 
 func (a *App) passwordRules() (*passpolicy.Checker, error) {
@@ -192,20 +216,37 @@ func (a *App) roles(ctx context.Context) (any, error) {
 	return roles, err
 }
 
-// Run serves until ctx ends, lets the requests that are under way end, and
-// closes everything. ready is called with the address once connections are
-// accepted.
-func (a *App) Run(ctx context.Context, ready func(net.Addr)) (err error) {
-	defer func() { err = errors.Join(err, a.Close()) }()
-	address := net.JoinHostPort(a.cfg.Listen, strconv.Itoa(a.cfg.Port))
-	listener, err := net.Listen("tcp", address)
-	if err != nil {
-		return &config.Error{Option: "port", Code: config.CodeUnavailable, Message: fmt.Sprintf("listen on %s: %v", address, err)}
+// Listen takes the address that the configuration names. It comes before Open,
+// which may convert the database: a port that another server has, perhaps the
+// one whose database it is, must stop the start before that.
+func Listen(cfg *config.Config) (net.Listener, error) {
+	listener, err := net.Listen("tcp", net.JoinHostPort(cfg.Listen, strconv.Itoa(cfg.Port)))
+	switch {
+	case errors.Is(err, syscall.EADDRINUSE):
+		return nil, &config.Error{
+			Option: "port", Code: config.CodeUnavailable,
+			Message: fmt.Sprintf("%s is in use by another program; stop that, or choose another port", net.JoinHostPort(cfg.Listen, strconv.Itoa(cfg.Port))),
+		}
+	case errors.Is(err, syscall.EACCES):
+		return nil, &config.Error{
+			Option: "port", Code: config.CodeUnavailable,
+			Message: fmt.Sprintf("port %d is not permitted to this user; ports below 1024 need a privilege", cfg.Port),
+		}
+	case err != nil:
+		return nil, &config.Error{Option: "listen", Code: config.CodeUnavailable, Message: err.Error()}
 	}
+	return listener, nil
+}
+
+// Run serves until ctx ends, lets the requests that are under way end, and
+// closes everything, the listener too. ready is called with the address once
+// requests are answered.
+func (a *App) Run(ctx context.Context, listener net.Listener, ready func(net.Addr)) (err error) {
+	defer func() { err = errors.Join(err, a.Close()) }()
 	if a.tls != nil {
 		listener = tls.NewListener(listener, a.tls)
 	}
-	err = a.loadReplay()
+	err = a.loadReplay(ctx)
 	if err != nil {
 		return errors.Join(err, listener.Close())
 	}
@@ -227,7 +268,7 @@ func (a *App) Run(ctx context.Context, ready func(net.Addr)) (err error) {
 	defer cancel()
 	drained := a.server.Shutdown(drain)
 	if drained != nil {
-		a.log.Warn("some requests did not end in time and were cut off", "after", a.cfg.ShutdownTimeout)
+		a.log.Warn("some requests did not end in time and were cut off", "after", a.cfg.ShutdownTimeout.String())
 		err = errors.Join(err, a.server.Close())
 	}
 	stopJobs()
@@ -258,26 +299,32 @@ func (a *App) purgeDaily(ctx context.Context) {
 
 func (a *App) replayPath() string { return filepath.Join(a.cfg.CacheDir, "replay-window") }
 
-// loadReplay reads the replay window of the last run. A damaged file is moved
-// aside: starting matters more than the last minutes' requests.
-func (a *App) loadReplay() error {
-	if a.cfg.CacheDir == "" || a.cfg.MessageTTL == 0 {
+// loadReplay reads the replay window of the last run. The file is removed, so
+// that it is only there after a clean stop. Without it, or when it is damaged,
+// it is unknown what the last run accepted: then messages of the time before
+// this start are refused, and the start waits for the next second, with which
+// the time stamps of new messages begin.
+func (a *App) loadReplay(ctx context.Context) error {
+	if a.cfg.CacheDir == "" || a.cfg.MessageTTL == 0 || a.firstRun {
 		return nil
-	}
-	err := os.MkdirAll(a.cfg.CacheDir, 0o700)
-	if err != nil {
-		return &config.Error{Option: "cachedir", Code: config.CodeUnavailable, Message: err.Error()}
 	}
 	text, err := os.ReadFile(a.replayPath())
-	if errors.Is(err, fs.ErrNotExist) {
-		return nil
-	}
 	if err == nil {
 		err = a.replay.Load(bytes.NewReader(text), time.Now())
 	}
-	if err != nil {
-		a.log.Warn("the replay window of the last run could not be read; it was moved aside", "error", err)
-		return os.Rename(a.replayPath(), a.replayPath()+".damaged")
+	removed := os.Remove(a.replayPath())
+	if removed != nil && !errors.Is(removed, fs.ErrNotExist) {
+		return &config.Error{Option: "cachedir", Code: config.CodeUnavailable, Message: removed.Error()}
+	}
+	if err == nil {
+		return nil
+	}
+	a.log.Warn("the last run did not save what it had accepted; messages from before this start are refused", "error", err)
+	now := time.Now()
+	a.replay.Refuse(now)
+	select {
+	case <-ctx.Done():
+	case <-time.After(now.Truncate(time.Second).Add(time.Second).Sub(now)):
 	}
 	return nil
 }

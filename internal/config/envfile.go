@@ -206,6 +206,19 @@ func reference(text string) (name, rest string, ok bool) {
 	return strings.ToUpper(name), rest, open && closed
 }
 
+// Keepable returns those of the given flags that an envfile can hold. What
+// others read from a file of its own, secret and piisalt, is not among them.
+func Keepable(given map[string]string) map[string]string {
+	kept := map[string]string{}
+	for name, value := range given {
+		o, known := lookup(name)
+		if known && !o.bootstrap() && !o.ignored() && !o.fromFile && !blank(value) {
+			kept[name] = value
+		}
+	}
+	return kept
+}
+
 // WriteEnvfile writes an envfile with the given values, by option name. The
 // other options stand in it as comments with their defaults. What it writes
 // is read back as it was given.

@@ -158,7 +158,7 @@ func options() []option {
 		{
 			name: "workers", group: groupCapacity, env: env("WORKERS"), def: "4",
 			kind: integer(1, 1024, func(c *Config) *int { return &c.Workers }),
-			help: "How many requests are worked on, and passwords hashed, at the same time.",
+			help: "How many passwords are hashed at the same time.",
 		},
 		{
 			name: "hashqueue", group: groupCapacity, env: env("HASHQUEUE"), def: "64",

@@ -94,13 +94,13 @@ func New(routes ...Route) (*Table, error) {
 // request is ErrMalformed; everything else that can be wrong with a request is
 // told in the reply.
 func (t *Table) Do(ctx context.Context, dst []byte, in *Incoming) ([]byte, error) {
+	record := event.From(ctx)
+	record.ReqID = string(in.ReqID)
 	route := t.routes[in.Request]
 	if route == nil {
 		return nil, fmt.Errorf("%w: unknown request", ErrMalformed)
 	}
-	record := event.From(ctx)
 	record.Request = route.spec.Name
-	record.ReqID = string(in.ReqID)
 	record.Routine = route.spec.ReadOnly && route.spec.Hashes == 0
 	dst, failure, err := route.answer(ctx, dst, in)
 	if err != nil {

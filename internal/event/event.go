@@ -115,7 +115,7 @@ func (r *Record) Log(ctx context.Context, log *slog.Logger, hasher *pii.Hasher) 
 	}
 	attrs = append(attrs, r.attrs...)
 	if r.Request == "" && r.Peer != "" {
-		attrs = append(attrs, slog.String("peer", r.Peer))
+		attrs = append(attrs, slog.String("peer", hasher.Hash(r.Peer)))
 	}
 	if r.internal != nil {
 		attrs = append(attrs, slog.String("error", r.internal.Error()))

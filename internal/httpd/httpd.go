@@ -126,8 +126,7 @@ func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 
 func (h *Handler) serve(ctx context.Context, w http.ResponseWriter, r *http.Request) (status int) {
 	if !h.hosts[hostOf(r.Host)] {
-		event.From(ctx).Add(slog.String("refused", "host is not in allowedhosts"))
-		return refuse(w, http.StatusNotFound)
+		return refuse(w, refused(ctx, http.StatusNotFound, "host is not in allowedhosts"))
 	}
 	method, serve := http.MethodPost, h.request
 	switch {
@@ -137,11 +136,11 @@ func (h *Handler) serve(ctx context.Context, w http.ResponseWriter, r *http.Requ
 	case r.URL.Path == "/echo" && h.Echo != nil:
 		serve = h.echo
 	default:
-		return refuse(w, http.StatusNotFound)
+		return refuse(w, refused(ctx, http.StatusNotFound, "the path is not served"))
 	}
 	if r.Method != method {
 		w.Header().Set("Allow", method)
-		return refuse(w, http.StatusMethodNotAllowed)
+		return refuse(w, refused(ctx, http.StatusMethodNotAllowed, "the path is served with "+method+" only"))
 	}
 	return serve(ctx, w, r)
 }
@@ -172,6 +171,12 @@ var refusals = map[int]string{
 	http.StatusRequestTimeout:        "HTTP 408: the request was not sent in time.\n",
 	http.StatusRequestEntityTooLarge: "HTTP 413: the request has more than 1 MiB.\n",
 	http.StatusInternalServerError:   "HTTP 500: the request could not be served.\n",
+}
+
+// refused notes why a request was not answered and returns the status.
+func refused(ctx context.Context, status int, reason string) int {
+	event.From(ctx).Add(slog.String("refused", reason))
+	return status
 }
 
 func refuse(w http.ResponseWriter, status int) int {
@@ -237,7 +242,7 @@ func (h *Handler) request(ctx context.Context, w http.ResponseWriter, r *http.Re
 func (h *Handler) open(ctx context.Context, w http.ResponseWriter, r *http.Request, s *scratch) (wire.Message, int) {
 	if r.ContentLength > MaxBody {
 		w.Header().Set("Connection", "close")
-		return wire.Message{}, http.StatusRequestEntityTooLarge
+		return wire.Message{}, refused(ctx, http.StatusRequestEntityTooLarge, "the declared body is too long")
 	}
 	if r.ContentLength > 0 {
 		s.body.Grow(int(r.ContentLength) + bytes.MinRead)
@@ -259,16 +264,16 @@ func (h *Handler) open(ctx context.Context, w http.ResponseWriter, r *http.Reque
 
 // unread notes why a body could not be read and returns the status.
 func unread(ctx context.Context, err error) int {
-	event.From(ctx).Add(slog.String("refused", "body: "+err.Error()))
+	reason := "body: " + err.Error()
 	var tooLong *http.MaxBytesError
 	var network net.Error
 	switch {
 	case errors.As(err, &tooLong):
-		return http.StatusRequestEntityTooLarge
+		return refused(ctx, http.StatusRequestEntityTooLarge, reason)
 	case errors.As(err, &network) && network.Timeout():
-		return http.StatusRequestTimeout
+		return refused(ctx, http.StatusRequestTimeout, reason)
 	default:
-		return http.StatusBadRequest
+		return refused(ctx, http.StatusBadRequest, reason)
 	}
 }
 
@@ -284,8 +289,7 @@ func failed(ctx context.Context, err error) int {
 		event.From(ctx).Fault(err)
 		return http.StatusInternalServerError
 	}
-	event.From(ctx).Add(slog.String("refused", err.Error()))
-	return status
+	return refused(ctx, status, err.Error())
 }
 
 // health answers GET /health in the form of the Python server, whose workers
@@ -320,7 +324,7 @@ func (h *Handler) health(ctx context.Context, w http.ResponseWriter, r *http.Req
 // client's envelope.
 func (h *Handler) echo(ctx context.Context, w http.ResponseWriter, r *http.Request) int {
 	if !peerOf(r).IsLoopback() {
-		return refuse(w, http.StatusBadRequest)
+		return refuse(w, refused(ctx, http.StatusBadRequest, "echo is for the loopback address only"))
 	}
 	s := scratches.Get().(*scratch)
 	defer s.release()

@@ -3,12 +3,14 @@ package setup
 import (
 	"bufio"
 	"bytes"
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
 	"io"
 	"io/fs"
 	"log/slog"
+	"maps"
 	"os"
 	"path/filepath"
 	"strings"
@@ -40,7 +42,12 @@ type Options struct {
 	Permissions   string
 	AdminEmail    string
 	AdminPassword string
-	Params        passwd.Params
+	// Secret and Salt are written to the files of the keys; new random ones
+	// when empty.
+	Secret, Salt string
+	// Given are values of other options, by name, that the envfile keeps.
+	Given  map[string]string
+	Params passwd.Params
 	// Program is how the server was called, for the line that starts it.
 	Program string
 	Log     *slog.Logger
@@ -129,7 +136,7 @@ func (o *Options) ask(out *printer) (*answers, error) {
 		if err != nil && !errors.Is(err, io.EOF) {
 			return "", fmt.Errorf("read the answer: %w", err)
 		}
-		if errors.Is(err, io.EOF) {
+		if errors.Is(err, io.EOF) || o.ReadPassword == nil {
 			out.printf("\n") // nobody pressed the return key
 		}
 		return strings.TrimSpace(text), nil
@@ -249,10 +256,13 @@ func (o *Options) makeFiles(out *printer, a *answers) error {
 		a.permissions = path(PolicyFile)
 	}
 	var env bytes.Buffer
-	err := config.WriteEnvfile(&env, map[string]string{
+	values := map[string]string{}
+	maps.Copy(values, o.Given)
+	maps.Copy(values, map[string]string{
 		"authdb": a.authDB, "basedir": o.BaseDir, "permissions": a.permissions,
 		"secret": path(SecretFile), "piisalt": path(SaltFile),
 	})
+	err := config.WriteEnvfile(&env, values)
 	if err != nil {
 		return fmt.Errorf("make the envfile: %w", err)
 	}
@@ -260,8 +270,8 @@ func (o *Options) makeFiles(out *printer, a *answers) error {
 		name, text string
 		mode       fs.FileMode
 	}{
-		{SecretFile, wire.NewKey(), 0o400},
-		{SaltFile, wire.NewKey(), 0o400},
+		{SecretFile, cmp.Or(o.Secret, wire.NewKey()), 0o400},
+		{SaltFile, cmp.Or(o.Salt, wire.NewKey()), 0o400},
 		{PolicyFile, string(policy.DefaultJSON()), 0o644},
 		// Not readable by others, unlike the Python server's: it may hold
 		// the passwords of the database and of the mail server.

@@ -65,7 +65,7 @@ func (s *Store) migrate(ctx context.Context) error {
 		return fmt.Errorf("migrate: %w", classify(err))
 	}
 	if hasData {
-		s.log.Info("the database was converted", "file", s.path, "took", time.Since(started).Round(time.Millisecond))
+		s.log.Info("the database was converted", "file", s.path, "took", time.Since(started).Round(time.Millisecond).String())
 	}
 	return nil
 }

@@ -24,7 +24,7 @@ const (
 
 	// howToMake ends the error about a bad key. The command is at hand
 	// wherever TLS is.
-	howToMake = "a key is 32 random bytes in base64, 44 characters; one can be made with: openssl rand -base64 32"
+	howToMake = "a key is 32 random bytes in base64, 44 characters; one can be made with: authnzrv keygen"
 )
 
 // A KeyRing holds the secrets that the server shares with its frontends. It

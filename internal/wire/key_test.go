@@ -58,7 +58,7 @@ func TestParseKeys(t *testing.T) {
 
 func TestBadKeysAreRefused(t *testing.T) {
 	t.Parallel()
-	const make = "openssl rand -base64 32"
+	const make = "authnzrv keygen"
 	seventeen := strings.Repeat(plainKey+",", 17)
 	var different []string
 	for range 17 {

@@ -116,6 +116,14 @@ func (w *Replay) Accept(m *Message, now time.Time) error {
 	return nil
 }
 
+// Refuse makes the window refuse all messages that are not later than now, as
+// is right after a crash, which loses what the window knew.
+func (w *Replay) Refuse(now time.Time) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.forgotten = max(w.forgotten, now.Unix())
+}
+
 func (w *Replay) accept(id [16]byte, stamp, now int64) error {
 	w.mu.Lock()
 	defer w.mu.Unlock()
