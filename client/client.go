@@ -72,9 +72,17 @@ type StatusError struct {
 	RetryAfter time.Duration
 }
 
-// Error returns the status and the server's text.
+// Error returns the server's text, and what a 400 or a 401 usually means.
 func (e *StatusError) Error() string {
-	return fmt.Sprintf("the server answered %d: %s", e.Status, e.Text)
+	text := fmt.Sprintf("the server answered %d: %s", e.Status, strings.TrimPrefix(e.Text, fmt.Sprintf("HTTP %d: ", e.Status)))
+	switch e.Status {
+	case http.StatusBadRequest:
+		return text + " Is the request's name right?"
+	case http.StatusUnauthorized:
+		return text + " Is the secret the server's, and are both clocks right?"
+	default:
+		return text
+	}
 }
 
 // Options configure a Client.

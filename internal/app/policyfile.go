@@ -40,7 +40,7 @@ func openPolicy(path string, log *slog.Logger) (*policyFile, error) {
 	var err error
 	f.loaded, err = os.Stat(path)
 	if err != nil {
-		return nil, err
+		return nil, fmt.Errorf("%w; give a policy file, for example one that starts as authnzrv policy show prints it", err)
 	}
 	p, err := f.read()
 	if err != nil {

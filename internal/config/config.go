@@ -462,7 +462,7 @@ func (l *loader) fileOrLiteral(o *option, value found) (found, *Error) {
 		// The text may be a key after all, so that it must not be shown.
 		return found{}, &Error{
 			Origin: value.origin, Code: CodeNotFound, cause: err,
-			Message: "the value looks like the path of a file, and there is no such file that can be reached",
+			Message: "the value looks like the path of a file, and there is no such file that can be reached; authnzrv keygen prints a new key for one",
 		}
 	}
 	text, err := l.readText(o, path)

@@ -158,7 +158,6 @@ func (s *Store) noticeForeignWrites(ctx context.Context, q interface {
 	defer s.foreignMu.Unlock()
 	if version != s.dataVersion {
 		s.dataVersion = version
-		s.foreignWrites.Add(1)
 		s.cache.clear()
 	}
 	return nil

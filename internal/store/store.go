@@ -62,10 +62,9 @@ type Store struct {
 
 	cache *cache
 
-	foreignCheck  atomic.Int64 // when data_version was last looked at, Unix nanoseconds
-	foreignMu     sync.Mutex
-	dataVersion   int64
-	foreignWrites atomic.Int64
+	foreignCheck atomic.Int64 // when data_version was last looked at, Unix nanoseconds
+	foreignMu    sync.Mutex
+	dataVersion  int64
 }
 
 // updateTimeout bounds a transaction, waiting for the write lock included. It
