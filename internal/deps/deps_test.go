@@ -60,7 +60,7 @@ var reserved = map[string]string{
 	"os":           "cmd/authnzrv internal/app internal/config internal/memory internal/setup internal/store",
 	"os/signal":    "cmd/authnzrv",
 	"os/exec":      "",
-	"syscall":      "cmd/authnzrv",
+	"syscall":      "cmd/authnzrv internal/app",
 	"crypto/tls":   "cmd/authnzrv internal/app internal/config",
 	"database/sql": "internal/store",
 	"log/slog": "api cmd/authnzrv internal/app internal/config internal/event internal/httpd internal/setup " +
