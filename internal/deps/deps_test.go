@@ -35,18 +35,19 @@ var allowed = map[string]string{
 	"internal/token":      "",
 	"internal/wire":       "",
 	"internal/event":      "internal/pii",
+	"internal/mail":       "internal/identity",
 
 	// The layers.
 	"internal/store":    "internal/token",
-	"internal/action":   "api internal/event internal/identity internal/passpolicy internal/passwd internal/policy internal/store internal/token",
+	"internal/action":   "api internal/event internal/identity internal/mail internal/passpolicy internal/passwd internal/policy internal/store internal/token",
 	"internal/dispatch": "api internal/action internal/event",
 	"internal/httpd":    "internal/dispatch internal/event internal/pii internal/wire",
 
 	// What puts them together.
 	"internal/setup": "internal/config internal/identity internal/passwd internal/policy internal/store internal/wire",
-	"internal/app": "api internal/action internal/config internal/dispatch internal/httpd internal/identity internal/memory internal/passpolicy " +
-		"internal/passwd internal/pii internal/policy internal/setup internal/store internal/wire",
-	"cmd/authnzrv": "client docs internal/app internal/config internal/memory internal/passwd internal/policy internal/setup internal/wire",
+	"internal/app": "api internal/action internal/config internal/dispatch internal/httpd internal/identity internal/mail internal/memory " +
+		"internal/passpolicy internal/passwd internal/pii internal/policy internal/setup internal/store internal/token internal/wire",
+	"cmd/authnzrv": "client docs internal/app internal/config internal/mail internal/memory internal/passwd internal/policy internal/setup internal/wire",
 
 	"internal/deps": "",
 }
@@ -55,13 +56,13 @@ var allowed = map[string]string{
 // elsewhere, or one whose path it begins; nobody when there is none.
 var reserved = map[string]string{
 	// The world outside.
-	"net":          "cmd/authnzrv internal/app internal/config internal/httpd",
+	"net":          "cmd/authnzrv internal/app internal/config internal/httpd internal/mail",
 	"net/http":     "client cmd/authnzrv internal/app internal/config internal/httpd internal/passpolicy",
-	"os":           "cmd/authnzrv internal/app internal/config internal/memory internal/setup internal/store",
+	"os":           "cmd/authnzrv internal/app internal/config internal/mail internal/memory internal/setup internal/store",
 	"os/signal":    "cmd/authnzrv",
 	"os/exec":      "",
 	"syscall":      "cmd/authnzrv internal/app",
-	"crypto/tls":   "cmd/authnzrv internal/app internal/config",
+	"crypto/tls":   "cmd/authnzrv internal/app internal/config internal/mail",
 	"database/sql": "internal/store",
 	"log/slog": "api cmd/authnzrv internal/app internal/config internal/event internal/httpd internal/setup " +
 		"internal/store", // api for the types that hide their values
@@ -76,16 +77,17 @@ var reserved = map[string]string{
 	"reflect":                         "api internal/config",
 	"net/http/pprof":                  "",
 	"expvar":                          "",
-	"html/template":                   "",
-	"text/template":                   "",
+	"html/template":                   "internal/mail",
+	"text/template":                   "internal/mail",
 	"crypto/aes":                      "internal/wire",
 	"crypto/cipher":                   "internal/wire",
-	"crypto/hmac":                     "internal/wire",
+	"crypto/hmac":                     "internal/token internal/wire",
 	"crypto/sha1":                     "internal/passpolicy", // the list of breached passwords wants it
 	"crypto/md5":                      "",
 	"golang.org/x/crypto/argon2":      "internal/passwd",
 	"github.com/go-crypt/x":           "internal/passwd",
 	"github.com/minio/blake2b-simd":   "internal/pii",
+	"github.com/wneessen/go-mail":     "internal/mail",
 	"github.com/alecthomas/kong":      "cmd/authnzrv internal/config",
 	"golang.org/x/term":               "cmd/authnzrv",
 	"modernc.org":                     "internal/store",
