@@ -4,13 +4,18 @@ package api
 // is the answer.
 //
 // The user must exist in this role and be active, and so must the owner and
-// every user that the item is shared with.
+// every user that the item is shared with. With apikey_dict, the question is
+// whether the user may do it with this API key: the key must be valid, be the
+// user's, and have action:target_name among its scopes if it has scopes.
 var UserCheckAccess = define[UserCheckAccessParams, UserCheckAccessResult](Spec{
 	Name:     "user-check-access",
 	ReadOnly: true,
 	Limit:    LimitUser,
-	Fails:    []Code{CodeAccessCheckFailed, CodeUserNotValid, CodeRelatedNotFound, CodeActionNotPermitted},
-	Done:     "The check was made. Access is granted.",
+	Fails: []Code{
+		CodeAccessCheckFailed, CodeUserNotValid, CodeRelatedNotFound, CodeActionNotPermitted,
+		CodeKeyNotValid, CodeInsufficientScope,
+	},
+	Done: "The check was made. Access is granted.",
 })
 
 // UserCheckAccessParams are the parameters of [UserCheckAccess].
@@ -30,6 +35,9 @@ type UserCheckAccessParams struct {
 	// TargetSharedWith holds the ids of the users that the item is shared
 	// with, separated by commas; empty, "none" or null for nobody.
 	TargetSharedWith Null[string] `json:"target_sharedwith" max:"65536"`
+	// APIKeyDict is the API key of either kind with which the user wants to
+	// act; uid, rol and tkn count.
+	APIKeyDict Strict[Null[APIKey]] `json:"apikey_dict,omitzero"`
 }
 
 // UserCheckAccessResult is the empty result of [UserCheckAccess].

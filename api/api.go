@@ -54,11 +54,12 @@ type Spec struct {
 // A LimitClass names the group whose allowance a request is counted in.
 type LimitClass string
 
-// The rate-limit classes. The first five share the allowance of the option
+// The rate-limit classes. The first six share the allowance of the option
 // "ratelimits" group of the same name; a Fixed class has its own default.
 const (
 	LimitSession  LimitClass = "session"
 	LimitUser     LimitClass = "user"
+	LimitAPIKey   LimitClass = "apikey"
 	LimitInternal LimitClass = "internal"
 	// LimitUserEmail counts by client address and by e-mail address.
 	LimitUserEmail LimitClass = "user+email"
@@ -68,6 +69,8 @@ const (
 	LimitFixed5 LimitClass = "fixed 5"
 	// LimitFixed10 admits 10 a minute.
 	LimitFixed10 LimitClass = "fixed 10"
+	// LimitFixed30 admits 30 a minute.
+	LimitFixed30 LimitClass = "fixed 30"
 )
 
 // A Request is a declared request with the Go types of its parameters and of
@@ -97,11 +100,14 @@ func (s *Spec) MayFail(c Code) bool {
 // Param describes one parameter of a request.
 type Param struct {
 	Name string
-	// Types are the type words of the wire: str, int, float, bool, dict, Any
-	// and None. Several mean "one of these".
+	// Types are the type words of the wire: str, int, float, bool, dict, list,
+	// Any and None. Several mean "one of these".
 	Types []string
 	// Required reports whether leaving the parameter out is a problem.
 	Required bool
+	// Strict reports that an optional parameter must be right when it is
+	// sent: null, "" and the like do not stand for leaving it out.
+	Strict bool
 	// Bounds says in words which values are accepted; empty when every value
 	// of the type is.
 	Bounds string
@@ -112,7 +118,7 @@ type Param struct {
 func (s *Spec) Params() []Param {
 	out := make([]Param, len(s.params))
 	for i, f := range s.params {
-		out[i] = Param{Name: f.name, Types: f.types, Required: f.required}
+		out[i] = Param{Name: f.name, Types: f.types, Required: f.required, Strict: f.strict}
 		if f.bounds != anyNumber() {
 			out[i].Bounds = f.bounds.String()
 		}
@@ -143,6 +149,7 @@ type field struct {
 	name     string
 	index    int
 	required bool
+	strict   bool
 	types    []string
 	bounds   bounds
 }
@@ -174,8 +181,8 @@ func paramFields(t reflect.Type, request string) []field {
 		}
 		ptr := reflect.New(sf.Type).Interface()
 		f := field{name: name, index: i, types: wireTypes(ptr), required: true}
-		if _, ok := ptr.(optionalParam); ok {
-			f.required = false
+		if optional, ok := ptr.(optionalParam); ok {
+			f.required, f.strict = false, optional.strict()
 		}
 		f.bounds = boundsOf(ptr, sf.Tag)
 		if f.required {
@@ -241,7 +248,9 @@ func boundsOf(ptr any, tag reflect.StructTag) bounds {
 		b = bounds{max: maxText, unit: "characters"}
 	case "dict", "Any":
 		b = bounds{max: maxObject, unit: "bytes"}
-	case "int":
+	case "list":
+		b = bounds{max: maxEntries, unit: "entries"}
+	case "int", "float":
 		b = anyNumber()
 	default:
 		return anyNumber()

@@ -58,6 +58,29 @@ const (
 	CodePasswordNotChanged  Code = "db_update_failed"
 	CodeUserStateWrong      Code = "user_not_found_or_active_state_wrong"
 	CodeInvalidEmailType    Code = "invalid_email_type"
+
+	CodeNotAllowedToIssue      Code = "not_allowed_to_issue"
+	CodeSessionMismatch        Code = "session_mismatch"
+	CodeInvalidScope           Code = "invalid_scope"
+	CodeNotAllowedOnKey        Code = "not_allowed_on_key"
+	CodeKeyNotValid            Code = "key_not_valid"
+	CodeInsufficientScope      Code = "insufficient_scope"
+	CodeKeyNotFound            Code = "key_not_found"
+	CodeNotAllowedToDeleteKeys Code = "not_allowed_to_delete_keys"
+	CodePresentedKeyNotValid   Code = "presented_key_not_valid"
+	CodeRefreshNotAvailable    Code = "refresh_token_not_available"
+	CodeRefreshMismatch        Code = "refresh_token_mismatch"
+	CodeRefreshReused          Code = "refresh_token_reused"
+	CodeOldKeyNotRevocable     Code = "old_key_not_revocable"
+	CodeNewKeyNotIssuable      Code = "new_key_not_issuable"
+
+	CodeMailSettingsMissing   Code = "mail_settings_missing"
+	CodeVerificationNotWanted Code = "verification_not_wanted"
+	CodeUserAlreadyActive     Code = "user_already_active"
+	CodeMailSentRecently      Code = "mail_sent_recently"
+	CodeMailNotSent           Code = "mail_not_sent"
+	CodeInvalidPurpose        Code = "invalid_purpose"
+	CodeEmailTokenInvalid     Code = "email_token_not_valid"
 )
 
 // A CodeInfo describes a failure code.
@@ -87,6 +110,12 @@ const (
 	messageNotAllowed  = "You may not do this."
 	messageNoUser      = "There is no such user."
 	messageUserUpdate  = "The user could not be updated."
+	messageKeyNotMade  = "The API key could not be made."
+	messageKeyInvalid  = "This API key is not valid."
+	messageKeyRevoked  = "The API key was revoked."
+	messageNoKey       = "There is no such API key."
+	messageNotRenewed  = "The API key could not be renewed. Please ask for a new one."
+	messageNoMail      = "The message could not be sent."
 )
 
 // codes is the one list of failure codes, in the order of the reference.
@@ -142,6 +171,29 @@ var codes = []CodeInfo{
 	{CodeActionNotPermitted, "the policy does not permit this action", messageDenied, false, false},
 	{CodeLimitCheckFailed, "the policy has no such role or limit type", "The check could not be made.", false, false},
 	{CodeOverLimit, "the value is not within the limit", messageDenied, false, false},
+
+	{CodeNotAllowedToIssue, "the caller is not an active user in this role, or may not make API keys", messageKeyNotMade, false, false},
+	{CodeSessionMismatch, "the session is of another user, role, address or user agent", messageKeyNotMade, false, false},
+	{CodeInvalidScope, "a scope is not an action:item of the permission policy", messageKeyNotMade, false, false},
+	{CodeNotAllowedOnKey, "the caller may not do this with the owner's API keys, or one of them is not an active user", messageNotAllowed, false, false},
+	{CodeKeyNotValid, "the key is unknown, of another user or role, or not within its lifetime", messageKeyInvalid, false, false},
+	{CodeInsufficientScope, "the key's scopes do not cover this", messageDenied, false, false},
+	{CodeKeyNotFound, "there is no such key", messageNoKey, false, false},
+	{CodeNotAllowedToDeleteKeys, "the caller may not revoke the owner's API keys, or one of them is not an active user", messageNotAllowed, false, false},
+	{CodePresentedKeyNotValid, "the presented key is not valid", messageKeyInvalid, false, false},
+	{CodeRefreshNotAvailable, "the key has no refresh token, or it is not within its lifetime", messageNotRenewed, false, false},
+	{CodeRefreshMismatch, "the refresh token is not the key's", messageNotRenewed, false, false},
+	{CodeRefreshReused, "the refresh token was used before; all keys that came of it were revoked", messageNotRenewed, false, false},
+	{CodeOldKeyNotRevocable, "the caller is not the key's owner, or may not revoke API keys", messageNotRenewed, false, false},
+	{CodeNewKeyNotIssuable, "the caller may not make API keys", messageNotRenewed, false, false},
+
+	{CodeMailSettingsMissing, "the server has no mail server: its option emailserver is none", messageNoMail, false, false},
+	{CodeVerificationNotWanted, "created_info says that no message should be sent", messageNoMail, false, false},
+	{CodeUserAlreadyActive, "the user was verified before", messageNoMail, false, false},
+	{CodeMailSentRecently, "such a message was sent in the last 24 hours", messageNoUser, false, false},
+	{CodeMailNotSent, "the mail server did not take the message; the server's log has the reason", messageNoMail, true, false},
+	{CodeInvalidPurpose, "purpose is neither signup nor forgotpass", messageFailed, false, false},
+	{CodeEmailTokenInvalid, "the token is unknown, used, expired, replaced by a newer one, or for another address or purpose", "This code is not valid. Please ask for a new one.", false, false},
 }
 
 // Codes returns every failure code in the order of the reference.

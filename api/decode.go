@@ -11,7 +11,8 @@ import (
 type Problem struct {
 	// Param is the parameter's name, never its value.
 	Param string `json:"param"`
-	// Problem is one of the Problem constants.
+	// Problem is one of the Problem constants, followed by the name of a
+	// member when it lies inside an object.
 	Problem string `json:"problem"`
 	// RequiredType holds the accepted type words.
 	RequiredType TypeWords `json:"required_type"`
@@ -69,18 +70,31 @@ func (r Request[P, R]) Decode(members []Member, p *P) []Problem {
 	return r.spec.decode(members, reflect.ValueOf(p).Elem())
 }
 
+// Invalid returns the failure for a parameter whose problem only the rules can
+// see, or which is needed only beside others.
+func (s *Spec) Invalid(param, problem string) *Failure {
+	for i := range s.params {
+		if f := &s.params[i]; f.name == param {
+			return Invalid(s.Name, []Problem{s.problem(f, problem)})
+		}
+	}
+	panic("api: " + s.Name + " has no parameter " + param) // unreachable: the rules name their own parameters
+}
+
+func (s *Spec) problem(f *field, problem string) Problem {
+	accepted := ""
+	if problem == ProblemTooLong || problem == ProblemOutOfRange {
+		accepted = f.bounds.String()
+	}
+	return Problem{
+		Param: f.name, Problem: problem, RequiredType: f.types,
+		RequiredParam: f.required || problem == ProblemMissing, Accepted: accepted,
+	}
+}
+
 func (s *Spec) decode(members []Member, params reflect.Value) []Problem {
 	var problems []Problem
-	report := func(f *field, problem string) {
-		accepted := ""
-		if problem == ProblemTooLong || problem == ProblemOutOfRange {
-			accepted = f.bounds.String()
-		}
-		problems = append(problems, Problem{
-			Param: f.name, Problem: problem, RequiredType: f.types,
-			RequiredParam: f.required, Accepted: accepted,
-		})
-	}
+	report := func(f *field, problem string) { problems = append(problems, s.problem(f, problem)) }
 	for i := range s.params {
 		f := &s.params[i]
 		raw, problem := find(members, f.name)

@@ -106,7 +106,8 @@ type UserChangePassNoSessionParams struct {
 // UserResetPass sets a new password for an active user whose identity the
 // frontend has established by mail.
 //
-// The session may be any that has not expired; it need not be the user's.
+// The session may be any that has not expired; it need not be the user's. When
+// verification_token is given, it must be valid, and it is used up by success.
 // All sessions of the user end, and the user's session-less API keys are
 // revoked.
 var UserResetPass = define[UserResetPassParams, UserResetPassResult](Spec{
@@ -114,7 +115,8 @@ var UserResetPass = define[UserResetPassParams, UserResetPassResult](Spec{
 	Limit:  LimitFixed5,
 	Hashes: 1,
 	Fails: []Code{
-		CodeSessionNotFound, CodeUserNotFound, CodeNewPasswordInsecure, CodePasswordNotChanged, CodeProtectedUser, CodeBusy,
+		CodeSessionNotFound, CodeUserNotFound, CodeEmailTokenInvalid, CodeNewPasswordInsecure, CodePasswordNotChanged,
+		CodeProtectedUser, CodeBusy,
 	},
 	Done: "The password was set. You were logged out everywhere.",
 })
@@ -127,6 +129,9 @@ type UserResetPassParams struct {
 	NewPassword Password `json:"new_password"`
 	// SessionToken is the session under which the reset is made.
 	SessionToken SessionToken `json:"session_token"`
+	// VerificationToken is a token with the purpose forgotpass that the
+	// server made.
+	VerificationToken Strict[Null[Secret]] `json:"verification_token,omitzero"`
 }
 
 // UserResetPassResult is the empty result of [UserResetPass] and
@@ -139,8 +144,10 @@ var UserResetPassNoSession = define[UserResetPassNoSessionParams, UserResetPassR
 	Name:   "user-resetpass-nosession",
 	Limit:  LimitUser,
 	Hashes: 1,
-	Fails:  []Code{CodeUserStateWrong, CodeNewPasswordInsecure, CodePasswordNotChanged, CodeProtectedUser, CodeBusy},
-	Done:   "The password was set. You were logged out everywhere.",
+	Fails: []Code{
+		CodeUserStateWrong, CodeEmailTokenInvalid, CodeNewPasswordInsecure, CodePasswordNotChanged, CodeProtectedUser, CodeBusy,
+	},
+	Done: "The password was set. You were logged out everywhere.",
 })
 
 // UserResetPassNoSessionParams are the parameters of
@@ -152,6 +159,9 @@ type UserResetPassNoSessionParams struct {
 	NewPassword Password `json:"new_password"`
 	// RequiredActive is the state of is_active that the user must be in.
 	RequiredActive bool `json:"required_active"`
+	// VerificationToken is a token with the purpose forgotpass that the
+	// server made.
+	VerificationToken Strict[Null[Secret]] `json:"verification_token,omitzero"`
 }
 
 // Notes lets an action add messages of its own to a successful reply, which

@@ -220,7 +220,7 @@ func newReference(t *testing.T) *reference {
 
 // family orders the reference by the first word of the requests' names.
 func family(name string) int {
-	return slices.IndexFunc([]string{"session", "user", "internal"}, func(f string) bool { return strings.HasPrefix(name, f+"-") })
+	return slices.IndexFunc([]string{"session", "user", "apikey", "internal"}, func(f string) bool { return strings.HasPrefix(name, f+"-") })
 }
 
 // wireTypes describes the JSON form of a Go type in a result. A struct is
@@ -235,10 +235,12 @@ func (ref *reference) wireTypes(src *source, goType ast.Expr) []string {
 		switch typ.Name {
 		case "int64":
 			return []string{"int"}
-		case "string", "Email", "SessionToken":
+		case "string", "Email", "SessionToken", "Secret":
 			return []string{"str"}
 		case "bool":
 			return []string{"bool"}
+		case "Scopes":
+			return []string{"list of str", "None"}
 		case "Time", "Expiry":
 			return []string{"datetime", "None"}
 		case "Object":
@@ -283,7 +285,7 @@ to switch on, and ` + "`failure_reason`" + `, for the developer. ` + "`response`
 these but the reqid.
 
 Types are ` + "`str`, `int`" + ` (no fraction, no exponent), ` + "`float`" + ` (with one of them), ` + "`bool`, `dict`" + `
-(an object), ` + "`Any`" + ` (anything but null) and ` + "`None`" + ` (null). A ` + "`datetime`" + ` is ISO 8601 in
+(an object), ` + "`list`, `Any`" + ` (anything but null) and ` + "`None`" + ` (null). A ` + "`datetime`" + ` is ISO 8601 in
 UTC without a zone, to the microsecond. Parameters that are not listed are
 ignored. Lengths are in characters, sizes of objects in bytes of JSON text.
 `

@@ -41,6 +41,11 @@ type Email string
 // "[session token]"; only JSON shows it.
 type SessionToken string
 
+// A Secret is a token or a text that holds one: an API key, a refresh token, a
+// token that verifies an e-mail address. It formats and logs as "[secret]";
+// only JSON shows it.
+type Secret string
+
 // Format hides the value from every verb of package fmt.
 func (Password) Format(w fmt.State, _ rune) { hide(w, "[password]") }
 
@@ -50,6 +55,9 @@ func (Email) Format(w fmt.State, _ rune) { hide(w, "[email]") }
 // Format hides the value from every verb of package fmt.
 func (SessionToken) Format(w fmt.State, _ rune) { hide(w, "[session token]") }
 
+// Format hides the value from every verb of package fmt.
+func (Secret) Format(w fmt.State, _ rune) { hide(w, "[secret]") }
+
 // LogValue hides the value from logs.
 func (Password) LogValue() slog.Value { return slog.StringValue("[password]") }
 
@@ -58,6 +66,9 @@ func (Email) LogValue() slog.Value { return slog.StringValue("[email]") }
 
 // LogValue hides the value from logs.
 func (SessionToken) LogValue() slog.Value { return slog.StringValue("[session token]") }
+
+// LogValue hides the value from logs.
+func (Secret) LogValue() slog.Value { return slog.StringValue("[secret]") }
 
 func hide(w fmt.State, label string) {
 	// fmt.State cannot fail in a way that the caller of a verb could handle.
@@ -149,9 +160,133 @@ func (o Opt[T]) IsZero() bool { return !o.Set }
 // MarshalJSON returns the value.
 func (o Opt[T]) MarshalJSON() ([]byte, error) { return json.Marshal(o.Value) }
 
-type optionalParam interface{ optional() }
+// Strict is a parameter that may be left out, but that must be right when it
+// is sent: unlike with [Opt], a null or an empty value does not mean "not
+// given". The zero value is left out.
+type Strict[T any] struct {
+	Value T
+	// Set is false when the parameter was left out.
+	Set bool
+}
 
-func (*Opt[T]) optional() {}
+// Given returns a parameter that is present.
+func Given[T any](v T) Strict[T] { return Strict[T]{Value: v, Set: true} }
+
+// IsZero makes the encoder leave an unset parameter out.
+func (s Strict[T]) IsZero() bool { return !s.Set }
+
+// MarshalJSON returns the value.
+func (s Strict[T]) MarshalJSON() ([]byte, error) { return json.Marshal(s.Value) }
+
+// optionalParam is a parameter that may be left out; strict reports whether it
+// must be right when it is sent.
+type optionalParam interface{ strict() bool }
+
+func (*Opt[T]) strict() bool { return false }
+
+func (*Strict[T]) strict() bool { return true }
+
+// paramType is a type that says itself what it accepts.
+type paramType interface {
+	// words returns the wire's type words.
+	words() []string
+	decode(raw jsontext.Value, b bounds) (problem string)
+}
+
+// Number is a number with or without a fraction.
+type Number float64
+
+func (*Number) words() []string { return []string{"float", "int"} }
+
+func (n *Number) decode(raw jsontext.Value, b bounds) string {
+	if raw.Kind() != '0' {
+		return ProblemType
+	}
+	f, err := strconv.ParseFloat(string(raw), 64)
+	if err != nil || f < float64(b.min) || f > float64(b.max) {
+		return ProblemOutOfRange
+	}
+	*n = Number(f)
+	return ""
+}
+
+// TextOrInt is a text or a whole number, as it was sent.
+type TextOrInt jsontext.Value
+
+// TextOf returns the text as a TextOrInt.
+func TextOf(text string) TextOrInt { return TextOrInt(appendText(nil, text)) }
+
+// MarshalJSON returns the value's text.
+func (v TextOrInt) MarshalJSON() ([]byte, error) { return rawOrNull(v) }
+
+func (*TextOrInt) words() []string { return []string{"str", "int"} }
+
+func (v *TextOrInt) decode(raw jsontext.Value, b bounds) string {
+	var text string
+	var number int64
+	problem := decodeText(&text, raw, b, false)
+	if raw.Kind() == '0' {
+		problem = decodeInt(&number, raw, anyNumber())
+	}
+	*v = bytes.Clone(raw)
+	return problem
+}
+
+// TextOrList is a text or a list of texts, as it was sent.
+type TextOrList jsontext.Value
+
+// MarshalJSON returns the value's text.
+func (v TextOrList) MarshalJSON() ([]byte, error) { return rawOrNull(v) }
+
+// ListOf returns the texts as a TextOrList, a single one without a list.
+func ListOf(texts ...string) TextOrList {
+	if len(texts) == 1 {
+		return TextOrList(appendText(nil, texts[0]))
+	}
+	list := []byte{'['}
+	for i, text := range texts {
+		if i > 0 {
+			list = append(list, ',')
+		}
+		list = appendText(list, text)
+	}
+	return append(list, ']')
+}
+
+func (*TextOrList) words() []string { return []string{"str", "list"} }
+
+func (v *TextOrList) decode(raw jsontext.Value, b bounds) string {
+	*v = bytes.Clone(raw)
+	if raw.Kind() == '[' {
+		_, problem := decodeTexts(raw, b)
+		return problem
+	}
+	var text string
+	return decodeText(&text, raw, b, false)
+}
+
+// decodeTexts reads a list of at most maxEntries texts.
+func decodeTexts(raw jsontext.Value, b bounds) (texts []string, problem string) {
+	var entries []jsontext.Value
+	if raw.Kind() != '[' || json.Unmarshal(raw, &entries) != nil {
+		return nil, ProblemType
+	}
+	if len(entries) > maxEntries {
+		return nil, ProblemTooLong
+	}
+	for _, entry := range entries {
+		var text string
+		problem := decodeText(&text, entry, b, false)
+		if problem != "" {
+			return nil, problem
+		}
+		texts = append(texts, text)
+	}
+	return texts, ""
+}
+
+// maxEntries is how many entries a list may have.
+const maxEntries = 100
 
 // nullable lets Null and Opt tell their parts without naming T.
 type nullable interface {
@@ -160,6 +295,14 @@ type nullable interface {
 }
 
 func (n *Null[T]) elem() any { return &n.Value }
+
+func (s *Strict[T]) elem() any { return &s.Value }
+
+func (s *Strict[T]) decode(raw jsontext.Value, b bounds) string {
+	problem := decodeValue(&s.Value, raw, b)
+	s.Set = problem == ""
+	return problem
+}
 
 func (n *Null[T]) decode(raw jsontext.Value, b bounds) string {
 	if raw.Kind() == 'n' {
@@ -206,6 +349,8 @@ func wireTypes(ptr any) []string {
 			return inner
 		}
 		return append(inner, "None")
+	case paramType:
+		return p.words()
 	default:
 		return []string{elemType(ptr)}
 	}
@@ -214,7 +359,7 @@ func wireTypes(ptr any) []string {
 // elemType returns the wire's type word for a Go parameter.
 func elemType(ptr any) string {
 	switch p := ptr.(type) {
-	case *string, *Email, *Password, *SessionToken:
+	case *string, *Email, *Password, *SessionToken, *Secret:
 		return "str"
 	case *int64, *UserRef:
 		return "int"
@@ -228,6 +373,8 @@ func elemType(ptr any) string {
 		return "Any"
 	case nullable:
 		return elemType(p.elem())
+	case paramType:
+		return p.words()[0]
 	}
 	panic(fmt.Sprintf("api: no wire type for %T", ptr))
 }
@@ -240,6 +387,8 @@ func decodeValue(ptr any, raw jsontext.Value, b bounds) string {
 	case *Email:
 		return decodeText((*string)(p), raw, b, false)
 	case *SessionToken:
+		return decodeText((*string)(p), raw, b, false)
+	case *Secret:
 		return decodeText((*string)(p), raw, b, false)
 	case *Password:
 		return decodeText((*string)(p), raw, b, true)
@@ -256,6 +405,8 @@ func decodeValue(ptr any, raw jsontext.Value, b bounds) string {
 	case *Any:
 		return decodeRaw((*[]byte)(p), raw, b, raw.Kind() != 'n')
 	case nullable:
+		return p.decode(raw, b)
+	case paramType:
 		return p.decode(raw, b)
 	}
 	panic(fmt.Sprintf("api: no decoder for %T", ptr)) // unreachable: define checked the type

@@ -236,3 +236,66 @@ func TestNewRefuses(t *testing.T) {
 		}
 	}
 }
+
+// TestKeys goes through a key's life with typed calls.
+func TestKeys(t *testing.T) {
+	url, _ := serve(t)
+	c := newClient(t, client.Options{URL: url})
+	issued, err := client.Do(t.Context(), c, api.APIKeyNewNoSession, api.APIKeyNewNoSessionParams{
+		Issuer: "me", Audience: "you", Subject: api.ListOf("a", "b"), APIVersion: api.TextOf("1"), UserID: 1, UserRole: "superuser",
+		IPAddress: "192.0.2.7", ExpiresSeconds: 60, RefreshExpires: 60,
+		Name: api.Given(api.Of("robot")), Scopes: api.Given(api.Of(api.Scopes{"view:dataset"})),
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	key, err := api.ParseRefreshableKey(*issued.APIKey)
+	if err != nil {
+		t.Fatal(err)
+	}
+	next, err := client.Do(t.Context(), c, api.APIKeyRefreshNoSession, api.APIKeyRefreshNoSessionParams{
+		APIKeyDict: key, UserID: 1, UserRole: "superuser", RefreshToken: *issued.RefreshToken, IPAddress: "192.0.2.7",
+		ExpiresSeconds: 60, RefreshExpires: 60,
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, tt := range []struct {
+		text  api.Secret
+		scope string
+		want  error
+	}{
+		{*next.APIKey, "view:dataset", nil},
+		{*next.APIKey, "edit:dataset", api.Fail(api.CodeInsufficientScope)},
+		{*issued.APIKey, "view:dataset", api.Fail(api.CodeKeyNotValid)},
+	} {
+		key, err := api.ParseAPIKey(tt.text)
+		if err != nil {
+			t.Fatal(err)
+		}
+		result, err := client.Do(t.Context(), c, api.APIKeyVerifyNoSession, api.APIKeyVerifyNoSessionParams{
+			APIKeyDict: key, UserID: 1, UserRole: "superuser", Scope: api.Given(api.Of(tt.scope)),
+		})
+		if !errors.Is(err, tt.want) {
+			t.Errorf("verifying ended in %v, want %v", err, tt.want)
+		}
+		if err == nil && (result.KeyID != *issued.KeyID || len(result.Scopes) != 1 || *result.Name != "robot") {
+			t.Errorf("result %+v", result)
+		}
+	}
+	list, err := client.Do(t.Context(), c, api.APIKeyList, api.APIKeyListParams{UserID: 1, UserRole: "superuser"})
+	if err != nil || len(list.APIKeys) != 1 || list.APIKeys[0].KeyID != *issued.KeyID {
+		t.Fatalf("list %+v, %v", list, err)
+	}
+	_, err = client.Do(t.Context(), c, api.APIKeyRevoke, api.APIKeyRevokeParams{
+		KeyID: api.Given(*issued.KeyID), UserID: 1, UserRole: "superuser",
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, err = client.Do(t.Context(), c, api.APIKeyRevoke, api.APIKeyRevokeParams{UserID: 1, UserRole: "superuser"})
+	var failure *api.Failure
+	if !errors.As(err, &failure) || failure.Code != api.CodeInvalidParams || len(failure.Problems) != 1 || failure.Problems[0].Param != "apikey_dict" {
+		t.Errorf("revoking no key ended in %v", err)
+	}
+}

@@ -89,7 +89,7 @@ func settings(dir string) map[string]string {
 	return map[string]string{
 		"authdb": "sqlite:///" + filepath.Join(dir, "auth.sqlite"), "basedir": dir, "secret": newKey(),
 		"piisalt": "salt of the tests", "port": "0", "argon2": "m=7168,t=1,p=1", "pwnedurl": "none",
-		"logging": "debug", "ratelimits": "none", "userlocktries": "100000", "maxloginwait": "0",
+		"emailpace": "0", "logging": "debug", "ratelimits": "none", "userlocktries": "100000", "maxloginwait": "0",
 	}
 }
 
@@ -267,13 +267,25 @@ var personal = map[string]bool{
 	"password": true, "current_password": true, "new_password": true,
 	"session_token": true, "target_session_token": true,
 	"ip_address": true, "client_ipaddr": true, "user_agent": true,
+	"refresh_token": true, "verification_token": true, "tkn": true, "ipa": true, "usa": true,
 }
 
 // hideIn hides the personal members of a body or a response.
 func (s *server) hideIn(members map[string]any) {
 	for name, value := range members {
-		if text, ok := value.(string); ok && personal[name] {
-			s.hide(text)
+		switch value := value.(type) {
+		case string:
+			if personal[name] {
+				s.hide(value)
+			}
+			var object map[string]any
+			if name == "apikey" && json.Unmarshal([]byte(value), &object) == nil {
+				s.hideIn(object)
+			}
+		case map[string]any:
+			s.hideIn(value)
+		case params:
+			s.hideIn(value)
 		}
 	}
 }
@@ -495,10 +507,16 @@ func later() string { return time.Now().UTC().Add(time.Hour).Format("2006-01-02T
 func (s *server) session(userID any) string {
 	s.t.Helper()
 	return s.call("session-new", params{
-		"ip_address": "198.51.100.23", "user_agent": "Testing/1.0 (agent of the tests)", "user_id": userID, "expires": later(),
+		"ip_address": sessionAddress, "user_agent": sessionAgent, "user_id": userID, "expires": later(),
 		"extra_info_json": nil,
 	}).ok().text("session_token")
 }
+
+// From where sessions are made.
+const (
+	sessionAddress = "198.51.100.23"
+	sessionAgent   = "Testing/1.0 (agent of the tests)"
+)
 
 // A user is somebody who signed up.
 type user struct {

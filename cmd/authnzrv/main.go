@@ -24,6 +24,7 @@ type commands struct {
 	Serve  serveCommand  `cmd:"" default:"withargs" help:"Run the server. This is the default command."`
 	Call   callCommand   `cmd:"" help:"Send one request to a running server and print the answer."`
 	Policy policyCommand `cmd:"" help:"Check and explain permission policies."`
+	Mail   mailCommand   `cmd:"" help:"Test the sending of e-mail."`
 	API    apiCommand    `cmd:"" name:"api" help:"Print the reference of all requests."`
 	Keygen keygenCommand `cmd:"" help:"Print a new secret key."`
 }
@@ -58,9 +59,11 @@ func run(ctx context.Context, args []string) error {
 	cli := commands{
 		Serve: serveCommand{flags: config.NewFlags()},
 		Call:  callCommand{flags: config.NewFlags(callOptions...)},
+		Mail:  mailCommand{Test: mailTestCommand{flags: config.NewFlags(mailOptions...)}},
 	}
 	cli.Serve.Plugins = cli.Serve.flags.Plugins()
 	cli.Call.Plugins = cli.Call.flags.Plugins()
+	cli.Mail.Test.Plugins = cli.Mail.Test.flags.Plugins()
 	p := &process{stdin: os.Stdin, stdout: os.Stdout, stderr: os.Stderr}
 	parser, err := kong.New(&cli,
 		kong.Name("authnzrv"),

@@ -7,6 +7,7 @@ import (
 	"authnzerver/api"
 	"authnzerver/internal/event"
 	"authnzerver/internal/policy"
+	"authnzerver/internal/store"
 )
 
 // UserCheckAccess answers [api.UserCheckAccess].
@@ -35,7 +36,27 @@ func (s *Server) UserCheckAccess(ctx context.Context, p *api.UserCheckAccessPara
 	if !granted {
 		return result, api.Fail(api.CodeActionNotPermitted)
 	}
-	return result, nil
+	return result, s.keyGrants(ctx, p)
+}
+
+// keyGrants fails when a key was presented that does not let its user do what
+// is asked for.
+func (s *Server) keyGrants(ctx context.Context, p *api.UserCheckAccessParams) error {
+	if !p.APIKeyDict.Value.Set {
+		return nil
+	}
+	key, err := s.keyFrom(ctx, &p.APIKeyDict.Value.Value, store.KeyOfSession, store.KeySessionless)
+	if err != nil {
+		return err
+	}
+	if key.UserID != p.UserID {
+		return api.Fail(api.CodeKeyNotValid)
+	}
+	if !covers(key, p.Action+":"+p.TargetName) {
+		return api.Fail(api.CodeInsufficientScope)
+	}
+	s.Store.NoteUse(key)
+	return nil
 }
 
 // activeInRole fails unless there is an active user with this id and role.

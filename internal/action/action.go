@@ -17,6 +17,7 @@ import (
 
 	"authnzerver/api"
 	"authnzerver/internal/event"
+	"authnzerver/internal/mail"
 	"authnzerver/internal/passpolicy"
 	"authnzerver/internal/passwd"
 	"authnzerver/internal/policy"
@@ -32,10 +33,25 @@ type Server struct {
 	Passwords *passwd.Pool
 	// PasswordRules judges new passwords.
 	PasswordRules *passpolicy.Checker
+	// Tokens makes and checks API keys and the like.
+	Tokens *token.Minter
+	// RefreshGrace is how long a used refresh token gets the same successor
+	// again.
+	RefreshGrace time.Duration
+	// SendMail sends a message and returns nil when the mail server has taken
+	// it; nil for a server that sends no mail.
+	SendMail func(context.Context, *mail.Message) error
+	// Templates makes the messages.
+	Templates *mail.Templates
+	// MailPace is what the time of answers about forgotten passwords is a
+	// multiple of, so that it tells nothing; 0 for none.
+	MailPace time.Duration
 	// Policy returns the permission policy in force.
 	Policy func() *policy.Policy
 	// Now is the clock.
 	Now func() time.Time
+
+	mailing mailing
 }
 
 // Classify returns what the caller may know about an error of this package,

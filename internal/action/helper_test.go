@@ -20,6 +20,7 @@ import (
 	"authnzerver/api"
 	"authnzerver/internal/action"
 	"authnzerver/internal/identity"
+	"authnzerver/internal/mail"
 	"authnzerver/internal/passpolicy"
 	"authnzerver/internal/passwd"
 	"authnzerver/internal/policy"
@@ -63,6 +64,40 @@ type fixture struct {
 	policy *policy.Policy
 	raw    *sql.DB // beside the store, for what no request can do
 	seen   map[string][]api.Code
+	outbox outbox
+	path   string
+}
+
+// reopen restarts the store, which then knows nothing but what is in the file.
+func (f *fixture) reopen() {
+	f.t.Helper()
+	err := f.Store.Close()
+	if err != nil {
+		f.t.Fatal(err)
+	}
+	f.Store, err = openStore(f.path, f.clock)
+	if err != nil {
+		f.t.Fatal(err)
+	}
+}
+
+// refreshGrace is the grace period of refresh tokens in tests.
+const refreshGrace = 30 * time.Second
+
+// An outbox takes messages in place of a mail server.
+type outbox struct {
+	mu       sync.Mutex
+	messages []mail.Message
+	err      error // what sending ends in
+}
+
+func (o *outbox) send(_ context.Context, m *mail.Message) error {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	if o.err == nil {
+		o.messages = append(o.messages, *m)
+	}
+	return o.err
 }
 
 func newFixture(t testing.TB) *fixture {
@@ -70,33 +105,42 @@ func newFixture(t testing.TB) *fixture {
 	f := &fixture{
 		t: t, clock: newClock(), policy: policy.Default(), seen: map[string][]api.Code{},
 	}
-	path := filepath.Join(t.TempDir(), "auth.sqlite")
+	f.path = filepath.Join(t.TempDir(), "auth.sqlite")
 	file, err := initialized()
 	if err != nil {
 		t.Fatal(err)
 	}
-	err = os.WriteFile(path, file, 0o600)
+	err = os.WriteFile(f.path, file, 0o600)
 	if err != nil {
 		t.Fatal(err)
 	}
-	db, err := openStore(path, f.clock)
+	db, err := openStore(f.path, f.clock)
 	if err != nil {
 		t.Fatal(err)
 	}
-	f.raw, err = sql.Open("sqlite", "file:"+path+"?_pragma=busy_timeout(4000)")
+	f.raw, err = sql.Open("sqlite", "file:"+f.path+"?_pragma=busy_timeout(4000)")
 	if err != nil {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() {
-		for _, close := range []func() error{f.raw.Close, db.Close} {
+		for _, close := range []func() error{f.raw.Close, f.Store.Close} {
 			err := close()
 			if err != nil {
 				t.Error(err)
 			}
 		}
 	})
+	tokens, err := token.NewMinter(token.DefaultPrefix, db.TokenKey())
+	if err != nil {
+		t.Fatal(err)
+	}
+	templates, _, err := mail.LoadTemplates(nil)
+	if err != nil {
+		t.Fatal(err)
+	}
 	f.Server = &action.Server{
-		Store: db, Passwords: cheapPool(), Now: f.clock.Now,
+		Store: db, Passwords: cheapPool(), Now: f.clock.Now, Tokens: tokens, RefreshGrace: refreshGrace,
+		Templates: templates, SendMail: f.outbox.send,
 		PasswordRules: passpolicy.New(passpolicy.Options{Rules: passpolicy.DefaultRules(), ServerName: "auth.example.org"}),
 		Policy:        func() *policy.Policy { return f.policy },
 	}
@@ -261,8 +305,8 @@ func (f *fixture) count(query string, args ...any) int {
 // sessionlessKey adds an API key that is not tied to a session.
 func (f *fixture) sessionlessKey(userID int64) {
 	f.t.Helper()
-	f.exec(`INSERT INTO apikeys_nosession (apikey, issued, expires, not_valid_before, refresh_token, refresh_issued,
-		refresh_expires, refresh_nbf, user_id, user_role) VALUES (?1, ?2, ?3, ?2, ?1, ?2, ?3, ?2, ?4, 'authenticated')`,
+	f.exec(`INSERT INTO apikeys_nosession (apikey, key_id, issued, expires, not_valid_before, refresh_token, refresh_issued,
+		refresh_expires, refresh_nbf, user_id, user_role) VALUES (?1, ?1, ?2, ?3, ?2, ?1, ?2, ?3, ?2, ?4, 'authenticated')`,
 		token.Sum(token.New()).String(), "2026-01-01 00:00:00.000000", "2036-01-01 00:00:00.000000", userID)
 }
 
@@ -274,8 +318,8 @@ func (f *fixture) sessionlessKeys(userID int64) int {
 // sessionKey adds an API key that is tied to a session.
 func (f *fixture) sessionKey(userID int64, t api.SessionToken) {
 	f.t.Helper()
-	f.exec(`INSERT INTO apikeys (apikey, issued, expires, not_valid_before, user_id, user_role, session_token)
-		VALUES (?1, ?2, ?3, ?2, ?4, 'authenticated', ?5)`, token.Sum(token.New()).String(),
+	f.exec(`INSERT INTO apikeys (apikey, key_id, issued, expires, not_valid_before, user_id, user_role, session_token)
+		VALUES (?1, ?1, ?2, ?3, ?2, ?4, 'authenticated', ?5)`, token.Sum(token.New()).String(),
 		"2026-01-01 00:00:00.000000", "2036-01-01 00:00:00.000000", userID, token.Sum(string(t)).String())
 }
 
@@ -283,7 +327,9 @@ func (f *fixture) sessionKey(userID int64, t api.SessionToken) {
 func (f *fixture) dump() string {
 	f.t.Helper()
 	var out strings.Builder
-	for _, table := range []string{"users", "sessions", "apikeys", "apikeys_nosession", "groups", "user_id_sequence", "roles"} {
+	for _, table := range []string{
+		"users", "sessions", "apikeys", "apikeys_nosession", "refresh_tokens_used", "email_tokens", "groups", "user_id_sequence", "roles",
+	} {
 		rows, err := f.raw.QueryContext(f.t.Context(), "SELECT * FROM "+table+" ORDER BY 1")
 		if err != nil {
 			f.t.Fatal(err)
@@ -387,14 +433,17 @@ func codeOf(t testing.TB, spec *api.Spec, err error) api.Code {
 	return failure.Code
 }
 
-// changesOnFailure tells the two failures that change something: a login that
-// was refused ends its session, and a sign-up may replace an older one.
+// changesOnFailure tells the failures that change something: a login that was
+// refused ends its session, a sign-up may replace an older one, and a refresh
+// token that is used again revokes what came of it.
 func changesOnFailure(spec *api.Spec, code api.Code, keys map[string]any) bool {
 	switch spec.Name {
 	case "user-login":
 		return code == api.CodeInvalidCredentials || code == api.CodeUserLocked
 	case "user-new":
 		return code == api.CodeUserExists && keys["send_verification"] == true
+	case "apikey-refresh-nosession":
+		return code == api.CodeRefreshReused
 	}
 	return false
 }
@@ -476,6 +525,7 @@ func TestRequests(t *testing.T) {
 	seen, run, all := map[string][]api.Code{}, 0, 0
 	for _, family := range []map[string][]scenario{
 		sessionScenarios(), userScenarios(), userEditScenarios(), passwordScenarios(), emailScenarios(), accessScenarios(),
+		keyScenarios(), sessionlessKeyScenarios(), mailScenarios(),
 	} {
 		for request, scenarios := range family {
 			for _, s := range scenarios {
@@ -514,6 +564,20 @@ func equal[T any](t testing.TB, what string, got, want T) {
 	if diff := cmp.Diff(want, got); diff != "" {
 		t.Errorf("%s:\n%s", what, diff)
 	}
+}
+
+// sameJSON compares two values as replies show them.
+func sameJSON(t testing.TB, what string, got, want any) {
+	t.Helper()
+	var texts [2]string
+	for i, v := range []any{got, want} {
+		text, err := json.Marshal(v)
+		if err != nil {
+			t.Fatal(err)
+		}
+		texts[i] = string(text)
+	}
+	equal(t, what, texts[0], texts[1])
 }
 
 // jsonEqual compares JSON by its meaning.

@@ -102,7 +102,7 @@ func (s *Server) changePassword(ctx context.Context, p *api.UserChangePassNoSess
 	if violations != nil {
 		return api.Fail(api.CodeNewPasswordInsecure, append(violations, messageNotChanged)...)
 	}
-	return s.setPassword(ctx, user, hash, spare)
+	return s.setPassword(ctx, user, hash, spare, api.Null[api.Secret]{})
 }
 
 // subjectOf returns what a user's new password must not be similar to.
@@ -114,8 +114,9 @@ func subjectOf(user *store.User, names ...string) passpolicy.Subject {
 }
 
 // setPassword replaces the hash that user was read with, ends the sessions
-// and revokes the keys that the old password may have given away.
-func (s *Server) setPassword(ctx context.Context, user *store.User, hash string, spare token.Digest) error {
+// and revokes the keys that the old password may have given away. A proof is
+// used up with it.
+func (s *Server) setPassword(ctx context.Context, user *store.User, hash string, spare token.Digest, proof api.Null[api.Secret]) error {
 	return s.Store.Update(ctx, func(ctx context.Context, tx *store.Tx) error {
 		now, err := tx.User(ctx, user.ID)
 		if errors.Is(err, store.ErrNotFound) || err == nil && now.IsActive != user.IsActive {
@@ -124,9 +125,19 @@ func (s *Server) setPassword(ctx context.Context, user *store.User, hash string,
 		if err != nil {
 			return err
 		}
+		if proof.Set {
+			err = s.checkEmailToken(ctx, tx, now, store.PurposeForgotPass, proof.Value)
+			if err != nil {
+				return err
+			}
+		}
 		err = tx.SetPassword(ctx, user.ID, user.PasswordHash, hash)
 		if err != nil {
 			return failWhen(err, store.ErrConflict, api.CodePasswordNotChanged)
+		}
+		err = tx.DeleteEmailToken(ctx, user.ID, store.PurposeForgotPass)
+		if err != nil {
+			return err
 		}
 		return revokeAccess(ctx, tx, user.ID, spare)
 	})
@@ -139,7 +150,8 @@ func revokeAccess(ctx context.Context, tx *store.Tx, id int64, spare token.Diges
 	if err != nil {
 		return err
 	}
-	return tx.RevokeSessionlessKeys(ctx, id)
+	_, err = tx.DeleteSessionlessKeysOf(ctx, id)
+	return err
 }
 
 // UserResetPass answers [api.UserResetPass].
@@ -148,17 +160,18 @@ func (s *Server) UserResetPass(ctx context.Context, p *api.UserResetPassParams) 
 	if err != nil {
 		return api.UserResetPassResult{}, err
 	}
-	return api.UserResetPassResult{}, s.resetPassword(ctx, p.Email, p.NewPassword, true, api.CodeUserNotFound)
+	return api.UserResetPassResult{}, s.resetPassword(ctx, p.Email, p.NewPassword, p.VerificationToken.Value, true, api.CodeUserNotFound)
 }
 
 // UserResetPassNoSession answers [api.UserResetPassNoSession].
 func (s *Server) UserResetPassNoSession(ctx context.Context, p *api.UserResetPassNoSessionParams) (api.UserResetPassResult, error) {
-	return api.UserResetPassResult{}, s.resetPassword(ctx, p.Email, p.NewPassword, p.RequiredActive, api.CodeUserStateWrong)
+	return api.UserResetPassResult{}, s.resetPassword(ctx, p.Email, p.NewPassword, p.VerificationToken.Value, p.RequiredActive, api.CodeUserStateWrong)
 }
 
 // resetPassword sets a new password for the user with this address who is in
-// the required state; nobody in it is the failure with code missing.
-func (s *Server) resetPassword(ctx context.Context, email api.Email, password api.Password, active bool, missing api.Code) error {
+// the required state; nobody in it is the failure with code missing. A proof
+// that is set must be the user's token for this.
+func (s *Server) resetPassword(ctx context.Context, email api.Email, password api.Password, proof api.Null[api.Secret], active bool, missing api.Code) error {
 	user, err := s.userByEmail(ctx, email)
 	if err != nil {
 		return err
@@ -179,9 +192,18 @@ func (s *Server) resetPassword(ctx context.Context, email api.Email, password ap
 		return api.Fail(missing)
 	case store.Protected(user.ID):
 		return api.Fail(api.CodeProtectedUser)
-	case violations != nil:
-		return api.Fail(api.CodeNewPasswordInsecure, append([]string{messageNotChanged}, violations...)...)
 	}
 	event.From(ctx).SetTarget(user.ID)
-	return s.setPassword(ctx, user, hash, token.Digest{})
+	if proof.Set {
+		err := s.Store.View(ctx, func(ctx context.Context, tx *store.Tx) error {
+			return s.checkEmailToken(ctx, tx, user, store.PurposeForgotPass, proof.Value)
+		})
+		if err != nil {
+			return err
+		}
+	}
+	if violations != nil {
+		return api.Fail(api.CodeNewPasswordInsecure, append([]string{messageNotChanged}, violations...)...)
+	}
+	return s.setPassword(ctx, user, hash, token.Digest{}, proof)
 }

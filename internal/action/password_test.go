@@ -419,6 +419,18 @@ func TestHashCost(t *testing.T) {
 		"user-lookup-email":      func(f *fixture, s subject, _ api.Password) uint64 { return f.lookupEmail(s.email).hashes },
 		"user-set-emailverified": func(f *fixture, s subject, _ api.Password) uint64 { return f.setEmailVerified(s.email).hashes },
 		"user-set-emailsent":     func(f *fixture, s subject, _ api.Password) uint64 { return f.setEmailSent(s.email, "signup").hashes },
+		"user-sendemail-signup": func(f *fixture, s subject, _ api.Password) uint64 {
+			return f.sendSignUp(f.signUpMail(&store.User{ID: s.id, Email: string(s.email)})).hashes
+		},
+		"user-sendemail-forgotpass": func(f *fixture, s subject, _ api.Password) uint64 {
+			return f.sendForgotPass(f.forgotPassMail(string(s.email))).hashes
+		},
+		"user-new-emailtoken": func(f *fixture, s subject, _ api.Password) uint64 {
+			return call(f, api.UserNewEmailToken, f.UserNewEmailToken, api.UserNewEmailTokenParams{Email: s.email, Purpose: "forgotpass"}).hashes
+		},
+		"user-check-emailtoken": func(f *fixture, s subject, _ api.Password) uint64 {
+			return f.checkEmailToken(string(s.email), "forgotpass", "x", false).hashes
+		},
 	}
 	var taking []string
 	for _, spec := range api.All() {

@@ -166,22 +166,23 @@ func (s *Server) editSession(ctx context.Context, t api.SessionToken, edit func(
 	}}, nil
 }
 
-// PurgeExpired deletes sessions and keys that expired more than grace ago, a
-// few hundred in a transaction so that nobody waits for it, and returns how
-// many there were.
+// PurgeExpired deletes sessions, keys and other tokens that expired more than
+// grace ago, a few hundred in a transaction so that nobody waits for it, and
+// returns how many sessions and keys there were.
 func (s *Server) PurgeExpired(ctx context.Context, grace time.Duration) (sessions, keys int64, err error) {
 	const batch, pause = 500, 20 * time.Millisecond
 	before := s.Now().Add(-grace)
 	for {
 		var n int
 		var m int64
+		var more bool
 		err := s.Store.Update(ctx, func(ctx context.Context, tx *store.Tx) error {
 			var err error
 			n, err = tx.DeleteExpiredSessions(ctx, before, batch)
 			if err != nil {
 				return err
 			}
-			m, err = tx.DeleteExpiredKeys(ctx, before, batch)
+			m, more, err = tx.DeleteExpiredKeys(ctx, before, batch)
 			return err
 		})
 		if err != nil {
@@ -189,7 +190,7 @@ func (s *Server) PurgeExpired(ctx context.Context, grace time.Duration) (session
 		}
 		sessions += int64(n)
 		keys += m
-		if n < batch && m < batch {
+		if n < batch && !more {
 			return sessions, keys, nil
 		}
 		select {

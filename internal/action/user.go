@@ -23,6 +23,7 @@ const (
 	roleSuperuser     = "superuser"
 	roleStaff         = "staff"
 	roleAuthenticated = "authenticated"
+	roleAnonymous     = "anonymous"
 	roleLocked        = "locked"
 )
 
@@ -301,6 +302,11 @@ func (s *Server) signUpAgain(ctx context.Context, tx *store.Tx, old, user *store
 		return api.UserNewResult{}, err
 	}
 	err = revokeAccess(ctx, tx, old.ID, token.Digest{})
+	if err != nil {
+		return api.UserNewResult{}, err
+	}
+	// The message about the first sign-up must not verify this one.
+	err = tx.DeleteEmailToken(ctx, old.ID, store.PurposeSignUp)
 	if err != nil {
 		return api.UserNewResult{}, err
 	}

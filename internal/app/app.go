@@ -31,6 +31,7 @@ import (
 	"authnzerver/internal/pii"
 	"authnzerver/internal/setup"
 	"authnzerver/internal/store"
+	"authnzerver/internal/token"
 	"authnzerver/internal/wire"
 )
 
@@ -38,6 +39,9 @@ import (
 // the default of 300 s, 14,000 a second for as long as that lasts. The window
 // then takes about 130 MB; it takes nothing when there are no requests.
 const replayCapacity = 1 << 22
+
+// flushEvery is how often it is written which API keys were used.
+const flushEvery = time.Minute
 
 // purgeEvery is how often expired rows are deleted, give or take 5 %, so that
 // nodes which were started together do not purge together.
@@ -79,6 +83,15 @@ func Open(ctx context.Context, cfg *config.Config, log *slog.Logger) (*App, erro
 	check("passpolicy", err)
 	a.policy, err = openPolicy(cfg.Permissions, log)
 	check("permissions", err)
+	_, err = token.NewMinter(cfg.APIKeyPrefix, nil) // the key is in the database
+	check("apikeyprefix", err)
+	sender, templates, notices, err := OpenMail(cfg, nil)
+	if err != nil {
+		errs = append(errs, err)
+	}
+	for _, notice := range notices {
+		log.Warn("templates of messages: " + notice)
+	}
 	if cfg.TLSCertFile != "" {
 		_, err := os.ReadFile(cfg.TLSKeyFile)
 		check("tlscertkey", err)
@@ -98,7 +111,14 @@ func Open(ctx context.Context, cfg *config.Config, log *slog.Logger) (*App, erro
 	if err != nil {
 		return nil, &config.Error{Option: "authdb", Code: config.CodeUnavailable, Message: err.Error()}
 	}
-	err = a.assemble(ctx, keys, hasher, rules)
+	a.actions = &action.Server{
+		Store: a.store, Passwords: a.pool, PasswordRules: rules, Policy: a.policy.current, Now: time.Now,
+		RefreshGrace: cfg.RefreshGrace, Templates: templates, MailPace: cfg.EmailPace,
+	}
+	if sender != nil {
+		a.actions.SendMail = sender.Send
+	}
+	err = a.assemble(ctx, keys, hasher)
 	if err != nil {
 		return nil, errors.Join(err, a.store.Close())
 	}
@@ -146,7 +166,7 @@ func (a *App) passwordRules() (*passpolicy.Checker, error) {
 	return passpolicy.New(options), nil
 }
 
-func (a *App) assemble(ctx context.Context, keys *wire.KeyRing, hasher *pii.Hasher, rules *passpolicy.Checker) error {
+func (a *App) assemble(ctx context.Context, keys *wire.KeyRing, hasher *pii.Hasher) error {
 	credentials, err := setup.Initialize(ctx, a.store, a.pool, setup.Admin{
 		Email: a.cfg.AdminEmail, Password: a.cfg.AdminPassword, BaseDir: a.cfg.BaseDir, Roles: a.policy.current().Roles(),
 	})
@@ -163,8 +183,9 @@ func (a *App) assemble(ctx context.Context, keys *wire.KeyRing, hasher *pii.Hash
 	if err != nil {
 		return fmt.Errorf("add the policy's roles to the database: %w", err)
 	}
-	a.actions = &action.Server{
-		Store: a.store, Passwords: a.pool, PasswordRules: rules, Policy: a.policy.current, Now: time.Now,
+	a.actions.Tokens, err = token.NewMinter(a.cfg.APIKeyPrefix, a.store.TokenKey())
+	if err != nil {
+		return err
 	}
 	table, err := dispatch.New(routes(a.actions)...)
 	if err != nil {
@@ -254,6 +275,7 @@ func (a *App) Run(ctx context.Context, listener net.Listener, ready func(net.Add
 	var running sync.WaitGroup
 	running.Go(func() { a.policy.watch(jobs) })
 	running.Go(func() { a.purgeDaily(jobs) })
+	running.Go(func() { a.flushUses(jobs) })
 	running.Go(func() { memory.FreeWhenIdle(jobs) })
 	served := make(chan error, 1)
 	go func() { served <- a.server.Serve(listener) }()
@@ -273,7 +295,24 @@ func (a *App) Run(ctx context.Context, listener net.Listener, ready func(net.Add
 	}
 	stopJobs()
 	running.Wait()
-	return errors.Join(err, a.saveReplay())
+	return errors.Join(err, a.store.FlushUses(context.WithoutCancel(ctx)), a.saveReplay())
+}
+
+// flushUses writes now and then which API keys were used.
+func (a *App) flushUses(ctx context.Context) {
+	ticker := time.NewTicker(flushEvery)
+	defer ticker.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case <-ticker.C:
+		}
+		err := a.store.FlushUses(ctx)
+		if err != nil && ctx.Err() == nil {
+			a.log.Error("which API keys were used could not be written; the next try is in a minute", "error", err)
+		}
+	}
 }
 
 // purgeDaily deletes what expired long ago, at once and then every day.

@@ -114,8 +114,12 @@ type Config struct {
 	FQDN string
 	// PwnedURL is the base URL of the breach list, without a slash at its
 	// end; "" means that none is asked.
-	PwnedURL   string
-	RateLimits RateLimits
+	PwnedURL string
+	// APIKeyPrefix begins new API keys.
+	APIKeyPrefix string
+	// RefreshGrace is how long a used refresh token gets the same successor.
+	RefreshGrace time.Duration
+	RateLimits   RateLimits
 
 	Workers int
 	// HashQueue is how many password hashes may wait.
@@ -124,13 +128,17 @@ type Config struct {
 	Argon2          string
 	ShutdownTimeout time.Duration
 
+	// EmailServer is "" for none.
 	EmailServer string
 	EmailPort   int
 	EmailUser   string
 	EmailPass   string
 	EmailSender string
-	// EmailTLS is auto, require, insecure or off.
+	// EmailTLS is auto, require, implicit, insecure or off.
 	EmailTLS string
+	// EmailPace is what the time of answers about forgotten passwords is a
+	// multiple of; 0 for any time.
+	EmailPace time.Duration
 
 	// TLSCertFile and TLSKeyFile are both set or both "".
 	TLSCertFile string

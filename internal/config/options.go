@@ -150,6 +150,16 @@ func options() []option {
 			help: "The service that is asked, by the first five digits of its SHA-1 digest, whether a new password is known to have leaked.",
 		},
 		{
+			name: "apikeyprefix", group: groupUsers, env: env("APIKEYPREFIX"), def: "authnz",
+			kind: text("2 to 16 lower-case letters and digits, the first a letter", func(c *Config) *string { return &c.APIKeyPrefix }),
+			help: "How new API keys, refresh tokens and e-mail tokens begin, so that people and secret scanners know them. Older ones stay valid.",
+		},
+		{
+			name: "refreshgrace", group: groupUsers, env: env("REFRESHGRACE"), def: "30",
+			kind: span(0, 300, time.Second, "seconds", func(c *Config) *time.Duration { return &c.RefreshGrace }),
+			help: "How long a used refresh token of an API key gets the same successor again, for answers that were lost. Used later, it revokes the key.",
+		},
+		{
 			name: "ratelimits", group: groupUsers, pending: true, env: env("RATELIMITS"), def: defaultRateLimits,
 			kind: rateLimits(),
 			help: "Calls a minute by group (ipaddr, user, session, apikey, burst) or by request, such as user-login:20.",
@@ -177,34 +187,39 @@ func options() []option {
 		},
 
 		{
-			name: "emailserver", group: groupMail, pending: true, env: env("EMAILSERVER"), def: "localhost",
-			kind: text("a host name or an IP address", func(c *Config) *string { return &c.EmailServer }),
-			help: "The mail server that takes what the server sends.",
+			name: "emailserver", group: groupMail, env: env("EMAILSERVER"), def: "localhost",
+			kind: orNone(text("a host name or an IP address", func(c *Config) *string { return &c.EmailServer })),
+			help: "The mail server that takes what the server sends; with none, no mail is sent.",
 		},
 		{
-			name: "emailport", group: groupMail, pending: true, env: env("EMAILPORT"), def: "25",
+			name: "emailport", group: groupMail, env: env("EMAILPORT"), def: "25",
 			kind: integer(1, 65535, func(c *Config) *int { return &c.EmailPort }),
-			help: "The port of the mail server.",
+			help: "The port of the mail server. On 465, TLS starts at once unless emailtls is off.",
 		},
 		{
-			name: "emailuser", group: groupMail, pending: true, env: env("EMAILUSER"), def: loginName,
+			name: "emailuser", group: groupMail, env: env("EMAILUSER"), def: loginName,
 			kind: expanded(text("text", func(c *Config) *string { return &c.EmailUser })),
 			help: "The account at the mail server; it is used when there is a password.",
 		},
 		{
-			name: "emailpass", group: groupMail, pending: true, env: env("EMAILPASS"), secret: true,
+			name: "emailpass", group: groupMail, env: env("EMAILPASS"), secret: true,
 			kind: verbatim("text", func(c *Config) *string { return &c.EmailPass }),
 			help: "The password of that account.",
 		},
 		{
-			name: "emailsender", group: groupMail, pending: true, env: env("EMAILSENDER"), def: "Authnzerver <authnzerver@localhost>",
+			name: "emailsender", group: groupMail, env: env("EMAILSENDER"), def: "Authnzerver <authnzerver@localhost>",
 			kind: text("an e-mail address", func(c *Config) *string { return &c.EmailSender }),
 			help: "The sender of the server's e-mails.",
 		},
 		{
-			name: "emailtls", group: groupMail, pending: true, env: env("EMAILTLS"), def: "auto",
-			kind: choice(func(c *Config) *string { return &c.EmailTLS }, "auto", "require", "insecure", "off"),
-			help: "How the way to the mail server is encrypted: auto when it is offered, require always, insecure without a check of its certificate, off never.",
+			name: "emailtls", group: groupMail, env: env("EMAILTLS"), def: "auto",
+			kind: choice(func(c *Config) *string { return &c.EmailTLS }, "auto", "require", "implicit", "insecure", "off"),
+			help: "How the way to the mail server is encrypted: auto with STARTTLS when it is offered, require with STARTTLS always, implicit from the first byte, insecure without a check of its certificate, off never.",
+		},
+		{
+			name: "emailpace", group: groupMail, env: env("EMAILPACE"), def: "1000",
+			kind: span(0, 3000, time.Millisecond, "milliseconds", func(c *Config) *time.Duration { return &c.EmailPace }),
+			help: "Answers about forgotten passwords take a multiple of this time, so that it does not tell who has an account; it should be longer than the mail server takes for a message.",
 		},
 
 		{

@@ -71,6 +71,12 @@ func (p *Policy) Roles() []string { return slices.Sorted(slices.Values(p.source.
 // HasRole reports whether the policy has a role of this name.
 func (p *Policy) HasRole(role string) bool { return p.roles[role] != nil }
 
+// Knows reports whether the policy has an action and an item of these names.
+func (p *Policy) Knows(action, item string) bool {
+	_, known := p.actions[action]
+	return known && p.items[item] != nil
+}
+
 // A Question asks whether a user may do an action on an item.
 type Question struct {
 	// UserID and Role are the user who wants to act.

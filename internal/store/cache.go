@@ -8,20 +8,22 @@ import (
 	"authnzerver/internal/token"
 )
 
-// Sizes of the cache in rows. A session takes about 300 bytes and a user about
-// 1 KiB, so that a full cache stays under 50 MB.
+// Sizes of the cache in rows. A session takes about 300 bytes, a key 600, and
+// a user about 1 KiB, so that a full cache stays under 90 MB.
 const (
 	cachedSessions = 100_000
+	cachedKeys     = 50_000
 	cachedUsers    = 20_000
 )
 
-// A cache holds sessions and users as they are in the database.
+// A cache holds sessions, API keys and users as they are in the database.
 //
 // What a transaction changed is forgotten before the transaction is
 // acknowledged, and a row that was read before that moment is never put in
 // after it: a revoked session is refused in the very next request.
 type cache struct {
 	sessions *otter.Cache[token.Digest, *Session]
+	keys     *otter.Cache[token.Digest, *APIKey]
 	users    *otter.Cache[int64, *User]
 
 	// mu orders putting rows in against forgetting them. generation counts
@@ -33,6 +35,7 @@ type cache struct {
 func newCache() *cache {
 	return &cache{
 		sessions: otter.Must(&otter.Options[token.Digest, *Session]{MaximumSize: cachedSessions}),
+		keys:     otter.Must(&otter.Options[token.Digest, *APIKey]{MaximumSize: cachedKeys}),
 		users:    otter.Must(&otter.Options[int64, *User]{MaximumSize: cachedUsers}),
 	}
 }
@@ -52,6 +55,14 @@ func (c *cache) putSession(s *Session, read uint64) {
 	}
 }
 
+func (c *cache) putKey(k *APIKey, read uint64) {
+	c.mu.RLock()
+	defer c.mu.RUnlock()
+	if c.generation == read {
+		c.keys.Set(k.Digest, k)
+	}
+}
+
 func (c *cache) putUser(u *User, read uint64) {
 	c.mu.RLock()
 	defer c.mu.RUnlock()
@@ -61,7 +72,7 @@ func (c *cache) putUser(u *User, read uint64) {
 }
 
 func (c *cache) forget(t *touched) {
-	if len(t.users) == 0 && len(t.sessions) == 0 {
+	if len(t.users) == 0 && len(t.sessions) == 0 && len(t.keys) == 0 {
 		return
 	}
 	c.mu.Lock()
@@ -69,6 +80,9 @@ func (c *cache) forget(t *touched) {
 	c.generation++
 	for _, digest := range t.sessions {
 		c.sessions.Invalidate(digest)
+	}
+	for _, digest := range t.keys {
+		c.keys.Invalidate(digest)
 	}
 	for _, id := range t.users {
 		c.users.Invalidate(id)
@@ -80,5 +94,6 @@ func (c *cache) clear() {
 	defer c.mu.Unlock()
 	c.generation++
 	c.sessions.InvalidateAll()
+	c.keys.InvalidateAll()
 	c.users.InvalidateAll()
 }

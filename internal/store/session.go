@@ -125,42 +125,30 @@ func (t *Tx) DeleteExpiredSessions(ctx context.Context, before time.Time, limit 
 
 // deleteSessions runs a DELETE that returns the digests of what it deleted.
 func (t *Tx) deleteSessions(ctx context.Context, query string, args ...any) (int, error) {
+	digests, err := t.deleteReturning(ctx, query, args...)
+	t.touched.sessions = append(t.touched.sessions, digests...)
+	return len(digests), err
+}
+
+// deleteReturning runs a DELETE that returns the digests of what it deleted.
+// That of another server's row, which is never in the cache, is zero.
+func (t *Tx) deleteReturning(ctx context.Context, query string, args ...any) ([]token.Digest, error) {
 	rows, err := t.tx.QueryContext(ctx, query, args...)
 	if err != nil {
-		return 0, classify(err)
+		return nil, classify(err)
 	}
 	defer rows.Close()
-	n := 0
+	var digests []token.Digest
 	for rows.Next() {
 		var text string
 		err := rows.Scan(&text)
 		if err != nil {
-			return 0, classify(err)
+			return nil, classify(err)
 		}
-		n++
-		digest, err := token.ParseDigest(text)
-		if err != nil {
-			continue // another server's session, which is never in the cache
-		}
-		t.touched.sessions = append(t.touched.sessions, digest)
+		digest, _ := token.ParseDigest(text)
+		digests = append(digests, digest)
 	}
-	return n, classify(rows.Err())
-}
-
-// DeleteExpiredKeys deletes up to limit API keys of either kind that expired,
-// together with their refresh tokens, before the given moment.
-func (t *Tx) DeleteExpiredKeys(ctx context.Context, before time.Time, limit int) (int64, error) {
-	bound := formatTime(before)
-	n, err := t.exec(ctx, "DELETE FROM apikeys WHERE apikey IN (SELECT apikey FROM apikeys WHERE expires < ? LIMIT ?)", bound, limit)
-	if err != nil {
-		return 0, fmt.Errorf("delete expired keys: %w", err)
-	}
-	m, err := t.exec(ctx, `DELETE FROM apikeys_nosession WHERE apikey IN
-		(SELECT apikey FROM apikeys_nosession WHERE expires < ? AND refresh_expires < ? LIMIT ?)`, bound, bound, limit)
-	if err != nil {
-		return 0, fmt.Errorf("delete expired session-less keys: %w", err)
-	}
-	return n + m, nil
+	return digests, classify(rows.Err())
 }
 
 // SetSessionInfo replaces the extra information of a session.

@@ -19,16 +19,16 @@ func stored(t time.Time) string { return t.UTC().Format("2006-01-02 15:04:05.000
 
 func insertKey(t testing.TB, db *sql.DB, secret string, userID int64, session token.Digest, expires time.Time) {
 	t.Helper()
-	mustExec(t, db, `INSERT INTO apikeys (apikey, issued, expires, not_valid_before, user_id, user_role, session_token)
-		VALUES (?, ?2, ?3, ?2, ?4, 'authenticated', ?5)`,
+	mustExec(t, db, `INSERT INTO apikeys (apikey, key_id, issued, expires, not_valid_before, user_id, user_role, session_token)
+		VALUES (?1, ?1, ?2, ?3, ?2, ?4, 'authenticated', ?5)`,
 		token.Sum(secret).String(), stored(start), stored(expires), userID, session.String())
 }
 
 func insertSessionlessKey(t testing.TB, db *sql.DB, secret string, userID int64, expires, refreshExpires time.Time) {
 	t.Helper()
-	mustExec(t, db, `INSERT INTO apikeys_nosession (apikey, issued, expires, not_valid_before,
+	mustExec(t, db, `INSERT INTO apikeys_nosession (apikey, key_id, issued, expires, not_valid_before,
 		refresh_token, refresh_issued, refresh_expires, refresh_nbf, user_id, user_role)
-		VALUES (?, ?2, ?3, ?2, 'hash', ?2, ?4, ?2, ?5, 'authenticated')`,
+		VALUES (?1, ?1, ?2, ?3, ?2, 'hash', ?2, ?4, ?2, ?5, 'authenticated')`,
 		token.Sum(secret).String(), stored(start), stored(expires), stored(refreshExpires), userID)
 }
 
@@ -281,12 +281,13 @@ func TestDeleteExpiredKeys(t *testing.T) {
 	insertSessionlessKey(t, raw, "refreshable", 2, past, future)
 	insertSessionlessKey(t, raw, "edge", 2, past, start)
 	for _, tt := range []struct {
-		limit int
-		want  int64
-	}{{0, 0}, {5, 10}, {5, 4}, {5, 0}} {
+		limit, want int64
+		more        bool
+	}{{5, 10, true}, {5, 4, false}, {5, 0, false}} {
 		f.update(func(ctx context.Context, tx *store.Tx) error {
-			n, err := tx.DeleteExpiredKeys(ctx, start, tt.limit)
+			n, more, err := tx.DeleteExpiredKeys(ctx, start, tt.limit)
 			equal(t, "batch", n, tt.want)
+			equal(t, "more", more, tt.more)
 			return err
 		})
 	}

@@ -1,4 +1,4 @@
-// Package store keeps all durable state: users, sessions and roles.
+// Package store keeps all durable state: users, sessions, API keys and roles.
 //
 // Every change is made in a transaction of [Store.Update], of which a request
 // makes at most one, and is on the disk when Update returns nil. Tokens are
@@ -59,8 +59,12 @@ type Store struct {
 
 	sessionByDigest *sql.Stmt
 	userByID        *sql.Stmt
+	keyByDigest     *sql.Stmt
 
-	cache *cache
+	cache    *cache
+	uses     keyUses
+	oldKeys  bool
+	tokenKey []byte
 
 	foreignCheck atomic.Int64 // when data_version was last looked at, Unix nanoseconds
 	foreignMu    sync.Mutex
@@ -119,6 +123,10 @@ func (s *Store) open(ctx context.Context) error {
 	s.userByID, err = s.reader.PrepareContext(ctx, "SELECT "+userColumns+" FROM users WHERE user_id = ?")
 	if err != nil {
 		return classify(err)
+	}
+	err = s.prepareKeys(ctx)
+	if err != nil {
+		return err
 	}
 	err = s.writer.QueryRowContext(ctx, "PRAGMA data_version").Scan(&s.dataVersion)
 	if err != nil {
@@ -229,4 +237,5 @@ func (t *Tx) exec(ctx context.Context, query string, args ...any) (int64, error)
 type touched struct {
 	users    []int64
 	sessions []token.Digest
+	keys     []token.Digest
 }

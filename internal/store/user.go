@@ -271,16 +271,6 @@ func (t *Tx) DeleteUser(ctx context.Context, id int64) (bool, error) {
 	return n > 0, nil
 }
 
-// RevokeSessionlessKeys deletes the user's API keys that are not tied to a
-// session.
-func (t *Tx) RevokeSessionlessKeys(ctx context.Context, userID int64) error {
-	_, err := t.exec(ctx, "DELETE FROM apikeys_nosession WHERE user_id = ?", userID)
-	if err != nil {
-		return fmt.Errorf("revoke session-less keys: %w", err)
-	}
-	return nil
-}
-
 // OtherSuperusers returns how many superusers besides id can log in.
 func (t *Tx) OtherSuperusers(ctx context.Context, id int64) (int, error) {
 	var n int

@@ -502,8 +502,12 @@ func TestKeysGoWithWhatTheyBelongTo(t *testing.T) {
 		insertSessionlessKey(t, raw, name, user.ID, start, start)
 	}
 	equal(t, "keys at first", keys(), [2]int{2, 2})
-	f.update(func(ctx context.Context, tx *store.Tx) error { return tx.RevokeSessionlessKeys(ctx, u.ID) })
-	equal(t, "keys after RevokeSessionlessKeys", keys(), [2]int{2, 1})
+	f.update(func(ctx context.Context, tx *store.Tx) error {
+		n, err := tx.DeleteSessionlessKeysOf(ctx, u.ID)
+		equal(t, "keys that were revoked", n, 1)
+		return err
+	})
+	equal(t, "keys after DeleteSessionlessKeysOf", keys(), [2]int{2, 1})
 	f.update(func(ctx context.Context, tx *store.Tx) error {
 		_, err := tx.DeleteSession(ctx, token.Sum("a"))
 		return err
@@ -514,5 +518,9 @@ func TestKeysGoWithWhatTheyBelongTo(t *testing.T) {
 		return err
 	})
 	equal(t, "keys after DeleteUser", keys(), [2]int{0, 0})
-	f.update(func(ctx context.Context, tx *store.Tx) error { return tx.RevokeSessionlessKeys(ctx, 99) })
+	f.update(func(ctx context.Context, tx *store.Tx) error {
+		n, err := tx.DeleteSessionlessKeysOf(ctx, 99)
+		equal(t, "keys of nobody", n, 0)
+		return err
+	})
 }

@@ -106,6 +106,10 @@ func (b *bench) measureServer(ctx context.Context) error {
 	limit := api.UserCheckLimitParams{
 		UserID: store.SuperuserID, UserRole: "superuser", LimitName: "max_requests", ValueToCheck: api.Any("5000"),
 	}
+	keys, err := b.newKeys(ctx, sessions)
+	if err != nil {
+		return fmt.Errorf("make API keys: %w", err)
+	}
 	for _, request := range []struct {
 		name     string
 		required bool
@@ -114,6 +118,9 @@ func (b *bench) measureServer(ctx context.Context) error {
 		{api.SessionExists.Spec().Name, true, func(i int) any { return api.SessionTokenParams{SessionToken: b.tokens[i%sessions]} }},
 		{api.UserCheckAccess.Spec().Name, true, func(int) any { return access }},
 		{api.UserCheckLimit.Spec().Name, false, func(int) any { return limit }},
+		{api.APIKeyVerifyNoSession.Spec().Name, false, func(i int) any {
+			return api.APIKeyVerifyNoSessionParams{APIKeyDict: keys[i%sessions], UserID: store.SuperuserID, UserRole: "superuser"}
+		}},
 		{api.SessionNew.Spec().Name, false, func(int) any { return newSession() }},
 	} {
 		err := b.throughput(ctx, request.name, request.required, request.params)
@@ -270,6 +277,25 @@ func (b *bench) newSessions(ctx context.Context, n int) ([]api.SessionToken, err
 		tokens[i] = *result.SessionToken
 	}
 	return tokens, nil
+}
+
+// newKeys makes n API keys of the superuser.
+func (b *bench) newKeys(ctx context.Context, n int) ([]api.APIKey, error) {
+	keys := make([]api.APIKey, n)
+	for i := range keys {
+		result, err := client.Do(ctx, b.client, api.APIKeyNewNoSession, api.APIKeyNewNoSessionParams{
+			Issuer: "bench", Audience: "bench", Subject: api.ListOf("bench"), APIVersion: api.TextOf("1"),
+			UserID: store.SuperuserID, UserRole: "superuser", IPAddress: "192.0.2.7", ExpiresSeconds: 86400, RefreshExpires: 86400,
+		})
+		if err != nil {
+			return nil, err
+		}
+		keys[i], err = api.ParseAPIKey(*result.APIKey)
+		if err != nil {
+			return nil, err
+		}
+	}
+	return keys, nil
 }
 
 // A question is the text of one request of many, as published clients send it.

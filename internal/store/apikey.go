@@ -1,0 +1,487 @@
+package store
+
+import (
+	"context"
+	"database/sql"
+	"errors"
+	"fmt"
+	"slices"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/go-json-experiment/json"
+
+	"authnzerver/internal/token"
+)
+
+// A KeyKind tells whether an API key is tied to a session.
+type KeyKind string
+
+// The kinds of API keys.
+const (
+	KeyOfSession   KeyKind = "session"
+	KeySessionless KeyKind = "nosession"
+)
+
+// An APIKey is a row of the table apikeys or apikeys_nosession. Keys that a
+// Store returned are shared: do not change them.
+type APIKey struct {
+	Kind   KeyKind
+	Digest token.Digest
+	// ID is a UUID; a refreshed key keeps it.
+	ID string
+	// Name is the user's name for the key, nil for none.
+	Name *string
+	// Prefix is how the token begins, nil for a key of the Python server.
+	Prefix *string
+	// Scopes are "action:item" texts; nil for no restriction.
+	Scopes []string
+	UserID int64
+	Role   string
+	// Created is when the first key with this ID was issued.
+	Created   time.Time
+	Issued    time.Time
+	Expires   time.Time
+	NotBefore time.Time
+	// LastUsed is zero for a key that was never used; it may lag by an hour.
+	LastUsed time.Time
+	// Session is the session that a KeyOfSession is tied to.
+	Session token.Digest
+	// Refresh is set for a KeySessionless.
+	Refresh RefreshToken
+
+	noted atomic.Int64 // the use that was last noted, Unix nanoseconds
+}
+
+// A RefreshToken is what is stored of a refresh token.
+type RefreshToken struct {
+	// Stored is the token's digest, or of the Python server the PHC string of
+	// its Argon2 hash.
+	Stored    string
+	Issued    time.Time
+	Expires   time.Time
+	NotBefore time.Time
+}
+
+// A keyTable is where keys of one kind are.
+type keyTable struct {
+	kind    KeyKind
+	name    string
+	columns string
+}
+
+const commonKeyColumns = "apikey, key_id, key_name, key_prefix, scopes, user_id, user_role, issued, expires, not_valid_before, last_used"
+
+var keyTables = [...]keyTable{
+	{KeyOfSession, "apikeys", commonKeyColumns + ", issued, session_token, '', NULL, NULL, NULL"},
+	{KeySessionless, "apikeys_nosession", commonKeyColumns + ", created, '', refresh_token, refresh_issued, refresh_expires, refresh_nbf"},
+}
+
+// keysWhere returns a query for the keys of both kinds, the kind first.
+func keysWhere(condition string) string {
+	query := ""
+	for i, table := range keyTables {
+		if i > 0 {
+			query += " UNION ALL "
+		}
+		query += "SELECT '" + string(table.kind) + "', " + table.columns + " FROM " + table.name + " WHERE " + condition
+	}
+	return query
+}
+
+func scanKey(row interface{ Scan(dest ...any) error }) (*APIKey, error) {
+	var k APIKey
+	var digest, session string
+	var scopes []byte
+	err := row.Scan(&k.Kind, &digest, &k.ID, &k.Name, &k.Prefix, jsonColumn{&scopes}, &k.UserID, &k.Role,
+		timeColumn{&k.Issued}, timeColumn{&k.Expires}, timeColumn{&k.NotBefore}, timeColumn{&k.LastUsed}, timeColumn{&k.Created},
+		&session, &k.Refresh.Stored, timeColumn{&k.Refresh.Issued}, timeColumn{&k.Refresh.Expires}, timeColumn{&k.Refresh.NotBefore})
+	if err != nil {
+		return nil, classify(err)
+	}
+	k.Digest, err = token.ParseDigest(digest)
+	if err == nil && k.Kind == KeyOfSession {
+		k.Session, err = token.ParseDigest(session)
+	}
+	if err == nil && scopes != nil {
+		err = json.Unmarshal(scopes, &k.Scopes)
+	}
+	if err != nil {
+		return nil, fmt.Errorf("stored key: %w", err)
+	}
+	if k.Created.IsZero() {
+		k.Created = k.Issued
+	}
+	if !k.LastUsed.IsZero() {
+		k.noted.Store(k.LastUsed.UnixNano())
+	}
+	return &k, nil
+}
+
+// APIKey returns the key of either kind with this digest, from memory when it
+// is there, as fresh as [Store.Session] promises. It may have expired.
+func (s *Store) APIKey(ctx context.Context, digest token.Digest) (*APIKey, error) {
+	err := s.checkForeignWrites(ctx)
+	if err != nil {
+		return nil, err
+	}
+	if key, ok := s.cache.keys.GetIfPresent(digest); ok {
+		return key, nil
+	}
+	read := s.cache.now()
+	key, err := scanKey(s.keyByDigest.QueryRowContext(ctx, digest.String()))
+	if err != nil {
+		return nil, fmt.Errorf("read API key: %w", err)
+	}
+	s.cache.putKey(key, read)
+	return key, nil
+}
+
+// APIKey returns the key of either kind with this digest. It may have expired.
+func (t *Tx) APIKey(ctx context.Context, digest token.Digest) (*APIKey, error) {
+	return t.key(ctx, "apikey = ?1", digest.String())
+}
+
+// APIKeyByID returns the key of either kind with this public id.
+func (t *Tx) APIKeyByID(ctx context.Context, id string) (*APIKey, error) {
+	return t.key(ctx, "key_id = ?1", id)
+}
+
+func (t *Tx) key(ctx context.Context, condition string, arg any) (*APIKey, error) {
+	key, err := scanKey(t.tx.QueryRowContext(ctx, keysWhere(condition), arg))
+	if err != nil {
+		return nil, fmt.Errorf("read API key: %w", err)
+	}
+	return key, nil
+}
+
+// APIKeysOf returns the keys of a user, the newest first.
+func (s *Store) APIKeysOf(ctx context.Context, userID int64) ([]*APIKey, error) {
+	rows, err := s.reader.QueryContext(ctx, keysWhere("user_id = ?1"), userID)
+	if err != nil {
+		return nil, fmt.Errorf("list API keys: %w", classify(err))
+	}
+	defer rows.Close()
+	var keys []*APIKey
+	for rows.Next() {
+		key, err := scanKey(rows)
+		if err != nil {
+			return nil, fmt.Errorf("list API keys: %w", err)
+		}
+		if used, ok := s.uses.of(key.Digest); ok {
+			key.LastUsed = used
+		}
+		keys = append(keys, key)
+	}
+	err = rows.Err()
+	if err != nil {
+		return nil, fmt.Errorf("list API keys: %w", classify(err))
+	}
+	slices.SortFunc(keys, func(a, b *APIKey) int { return b.Created.Compare(a.Created) })
+	return keys, nil
+}
+
+// InsertAPIKey adds a key. A user, role or session that does not exist is
+// ErrReference.
+func (t *Tx) InsertAPIKey(ctx context.Context, k *APIKey) error {
+	var scopes []byte
+	if k.Scopes != nil {
+		var err error
+		scopes, err = json.Marshal(k.Scopes)
+		if err != nil {
+			return fmt.Errorf("insert API key: %w", err)
+		}
+	}
+	args := []any{
+		k.Digest.String(), k.ID, k.Name, k.Prefix, jsonText(scopes), k.UserID, k.Role,
+		formatTime(k.Issued), formatTime(k.Expires), formatTime(k.NotBefore), nullTime(k.LastUsed),
+	}
+	query := "INSERT INTO apikeys (" + commonKeyColumns + ", session_token) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"
+	if k.Kind == KeySessionless {
+		query = "INSERT INTO apikeys_nosession (" + commonKeyColumns +
+			", created, refresh_token, refresh_issued, refresh_expires, refresh_nbf) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"
+		args = append(args, formatTime(k.Created), k.Refresh.Stored,
+			formatTime(k.Refresh.Issued), formatTime(k.Refresh.Expires), formatTime(k.Refresh.NotBefore))
+	} else {
+		args = append(args, k.Session.String())
+	}
+	_, err := t.exec(ctx, query, args...)
+	if err != nil {
+		return fmt.Errorf("insert API key: %w", err)
+	}
+	return nil
+}
+
+// DeleteAPIKey revokes a key, for a session-less one with everything that is
+// known about the refresh tokens of its family. It reports whether the key was
+// still there.
+func (t *Tx) DeleteAPIKey(ctx context.Context, k *APIKey) (bool, error) {
+	if k.Kind == KeySessionless {
+		_, err := t.exec(ctx, "DELETE FROM refresh_tokens_used WHERE key_id = ?", k.ID)
+		if err != nil {
+			return false, fmt.Errorf("forget used refresh tokens: %w", err)
+		}
+	}
+	return t.deleteKey(ctx, k)
+}
+
+func (t *Tx) deleteKey(ctx context.Context, k *APIKey) (bool, error) {
+	table := keyTables[slices.IndexFunc(keyTables[:], func(table keyTable) bool { return table.kind == k.Kind })]
+	t.touched.keys = append(t.touched.keys, k.Digest)
+	n, err := t.exec(ctx, "DELETE FROM "+table.name+" WHERE apikey = ?", k.Digest.String())
+	if err != nil {
+		return false, fmt.Errorf("delete API key: %w", err)
+	}
+	return n > 0, nil
+}
+
+// DeleteSessionlessKeysOf revokes all session-less keys of a user and returns
+// how many there were.
+func (t *Tx) DeleteSessionlessKeysOf(ctx context.Context, userID int64) (int64, error) {
+	_, err := t.exec(ctx, "DELETE FROM refresh_tokens_used WHERE user_id = ?", userID)
+	if err != nil {
+		return 0, fmt.Errorf("forget used refresh tokens: %w", err)
+	}
+	n, err := t.deleteKeys(ctx, "DELETE FROM apikeys_nosession WHERE user_id = ? RETURNING apikey", userID)
+	if err != nil {
+		return 0, fmt.Errorf("delete API keys of user: %w", err)
+	}
+	return n, nil
+}
+
+// deleteKeys runs a DELETE that returns the digests of what it deleted.
+func (t *Tx) deleteKeys(ctx context.Context, query string, args ...any) (int64, error) {
+	digests, err := t.deleteReturning(ctx, query, args...)
+	t.touched.keys = append(t.touched.keys, digests...)
+	return int64(len(digests)), err
+}
+
+// DeleteExpiredKeys deletes up to limit API keys of either kind that expired,
+// together with their refresh tokens, before the given moment, and as many
+// used refresh tokens and e-mail tokens. It returns how many keys there were,
+// and whether there may be more of anything.
+func (t *Tx) DeleteExpiredKeys(ctx context.Context, before time.Time, limit int64) (keys int64, more bool, err error) {
+	bound := formatTime(before)
+	for _, statement := range []struct {
+		query string
+		isKey bool
+	}{
+		{"DELETE FROM apikeys WHERE apikey IN (SELECT apikey FROM apikeys WHERE expires < ?1 LIMIT ?2)", true},
+		{`DELETE FROM apikeys_nosession WHERE apikey IN
+			(SELECT apikey FROM apikeys_nosession WHERE expires < ?1 AND refresh_expires < ?1 LIMIT ?2)`, true},
+		{`DELETE FROM refresh_tokens_used WHERE token_digest IN
+			(SELECT token_digest FROM refresh_tokens_used WHERE expires < ?1 LIMIT ?2)`, false},
+		{`DELETE FROM email_tokens WHERE (user_id, purpose) IN
+			(SELECT user_id, purpose FROM email_tokens WHERE expires < ?1 LIMIT ?2)`, false},
+	} {
+		n, err := t.exec(ctx, statement.query, bound, limit)
+		if err != nil {
+			return keys, false, fmt.Errorf("delete expired keys and tokens: %w", err)
+		}
+		if statement.isKey {
+			keys += n
+		}
+		more = more || n == limit
+	}
+	return keys, more, nil
+}
+
+// A UsedRefreshToken is a refresh token that was used, by its digest.
+type UsedRefreshToken struct {
+	Digest token.Digest
+	// Key is the key that was replaced.
+	Key token.Digest
+	// KeyID names the family.
+	KeyID  string
+	UserID int64
+	// Successor is the key that replaced it.
+	Successor token.Digest
+	// Salt is what the successor's tokens were derived with.
+	Salt []byte
+	// Used is when.
+	Used time.Time
+	// Expires is when the token would have expired.
+	Expires time.Time
+}
+
+// UsedRefreshToken returns what is known of a refresh token that was used.
+func (t *Tx) UsedRefreshToken(ctx context.Context, digest token.Digest) (*UsedRefreshToken, error) {
+	u := UsedRefreshToken{Digest: digest}
+	var key, successor string
+	err := t.tx.QueryRowContext(ctx, `SELECT apikey, key_id, user_id, successor, salt, used, expires
+		FROM refresh_tokens_used WHERE token_digest = ?`, digest.String()).
+		Scan(&key, &u.KeyID, &u.UserID, &successor, &u.Salt, timeColumn{&u.Used}, timeColumn{&u.Expires})
+	if err != nil {
+		return nil, fmt.Errorf("read used refresh token: %w", classify(err))
+	}
+	u.Key, err = token.ParseDigest(key)
+	if err == nil {
+		u.Successor, err = token.ParseDigest(successor)
+	}
+	if err != nil {
+		return nil, fmt.Errorf("read used refresh token: %w", err)
+	}
+	return &u, nil
+}
+
+// ReplaceAPIKey puts next in the place of the session-less key old, and
+// remembers that old's refresh token was used. When old is not there any more,
+// that is ErrConflict.
+func (t *Tx) ReplaceAPIKey(ctx context.Context, old, next *APIKey, refresh token.Digest, salt []byte) error {
+	found, err := t.deleteKey(ctx, old)
+	if err != nil {
+		return err
+	}
+	if !found {
+		return fmt.Errorf("replace API key: %w", ErrConflict)
+	}
+	_, err = t.exec(ctx, `INSERT INTO refresh_tokens_used (token_digest, apikey, key_id, user_id, successor, salt, used, expires)
+		VALUES (?, ?, ?, ?, ?, ?, ?, ?)`, refresh.String(), old.Digest.String(), old.ID, old.UserID, next.Digest.String(),
+		salt, formatTime(t.now), formatTime(old.Refresh.Expires))
+	if err != nil {
+		return fmt.Errorf("remember used refresh token: %w", err)
+	}
+	return t.InsertAPIKey(ctx, next)
+}
+
+// hasOldKeys reports whether any key still has a token of the old form.
+func (s *Store) hasOldKeys(ctx context.Context) (bool, error) {
+	var old bool
+	err := s.reader.QueryRowContext(ctx, `SELECT EXISTS (SELECT 1 FROM apikeys WHERE key_prefix IS NULL)
+		OR EXISTS (SELECT 1 FROM apikeys_nosession WHERE key_prefix IS NULL)`).Scan(&old)
+	if err != nil {
+		return false, fmt.Errorf("look for old API keys: %w", classify(err))
+	}
+	return old, nil
+}
+
+// HasOldKeys reports whether there were keys with tokens of the Python
+// server's form when the database was opened. Nobody makes new ones.
+func (s *Store) HasOldKeys() bool { return s.oldKeys }
+
+// TokenKey returns the key of the checksums in tokens, which the database has
+// had since it was made or adopted.
+func (s *Store) TokenKey() []byte { return s.tokenKey }
+
+// noteUseEvery is how seldom the use of a key is written.
+const noteUseEvery = time.Hour
+
+// NoteUse notes that a key was used now. Nothing is written before
+// [Store.FlushUses].
+func (s *Store) NoteUse(k *APIKey) {
+	now := s.now()
+	last := k.noted.Load()
+	if since := now.UnixNano() - last; last != 0 && since >= 0 && since < int64(noteUseEvery) {
+		return
+	}
+	if k.noted.CompareAndSwap(last, now.UnixNano()) {
+		s.uses.put(k.Digest, now)
+	}
+}
+
+// keyUses are the uses of keys that were not written yet. What cannot be
+// written stays for the next try.
+type keyUses struct {
+	mu      sync.Mutex
+	pending map[token.Digest]time.Time
+}
+
+func (u *keyUses) put(digest token.Digest, at time.Time) {
+	u.mu.Lock()
+	defer u.mu.Unlock()
+	if u.pending == nil {
+		u.pending = map[token.Digest]time.Time{}
+	}
+	u.pending[digest] = at
+}
+
+func (u *keyUses) of(digest token.Digest) (time.Time, bool) {
+	u.mu.Lock()
+	defer u.mu.Unlock()
+	at, ok := u.pending[digest]
+	return at, ok
+}
+
+// take returns up to limit uses. They stay pending until done.
+func (u *keyUses) take(limit int) map[token.Digest]time.Time {
+	u.mu.Lock()
+	defer u.mu.Unlock()
+	batch := make(map[token.Digest]time.Time, min(limit, len(u.pending)))
+	for digest, at := range u.pending {
+		if len(batch) == limit {
+			break
+		}
+		batch[digest] = at
+	}
+	return batch
+}
+
+func (u *keyUses) done(batch map[token.Digest]time.Time) {
+	u.mu.Lock()
+	defer u.mu.Unlock()
+	for digest, at := range batch {
+		if u.pending[digest].Equal(at) {
+			delete(u.pending, digest)
+		}
+	}
+}
+
+// FlushUses writes the uses of keys that were noted, a few hundred in a
+// transaction, at most one an hour for each key. Without any it does nothing.
+func (s *Store) FlushUses(ctx context.Context) error {
+	const batchSize = 500
+	for {
+		batch := s.uses.take(batchSize)
+		if len(batch) == 0 {
+			return nil
+		}
+		err := s.Update(ctx, func(ctx context.Context, tx *Tx) error { return tx.recordUses(ctx, batch) })
+		if err != nil {
+			return fmt.Errorf("write the uses of API keys: %w", err)
+		}
+		s.uses.done(batch)
+	}
+}
+
+func (t *Tx) recordUses(ctx context.Context, uses map[token.Digest]time.Time) error {
+	for _, table := range keyTables {
+		// Another server may have written a use meanwhile.
+		update, err := t.tx.PrepareContext(ctx, "UPDATE "+table.name+
+			" SET last_used = ?1 WHERE apikey = ?2 AND (last_used IS NULL OR last_used <= ?3)")
+		if err != nil {
+			return classify(err)
+		}
+		for digest, at := range uses {
+			_, err := update.ExecContext(ctx, formatTime(at), digest.String(), formatTime(at.Add(-noteUseEvery)))
+			if err != nil {
+				return errors.Join(classify(err), update.Close())
+			}
+		}
+		err = update.Close()
+		if err != nil {
+			return classify(err)
+		}
+	}
+	return nil
+}
+
+// prepareKeys reads what the store must know about keys and tokens.
+func (s *Store) prepareKeys(ctx context.Context) error {
+	var err error
+	s.keyByDigest, err = s.reader.PrepareContext(ctx, keysWhere("apikey = ?1"))
+	if err != nil {
+		return classify(err)
+	}
+	s.oldKeys, err = s.hasOldKeys(ctx)
+	if err != nil {
+		return err
+	}
+	var key sql.NullString
+	err = s.reader.QueryRowContext(ctx, "SELECT key_hex FROM token_checksum_key").Scan(&key)
+	if err != nil {
+		return fmt.Errorf("read the key of token checksums: %w", classify(err))
+	}
+	s.tokenKey = []byte(key.String)
+	return nil
+}
