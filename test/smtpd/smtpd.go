@@ -33,14 +33,16 @@ const (
 	// Exim takes the socket as descriptor 0 and moves it to 3, whatever that
 	// was. Having it there, too, keeps nss_wrapper from using 3 for its files.
 	// The shell gives the socket up: when Exim ends, waiting clients shall
-	// learn it.
+	// learn it. It complains to nobody, as the test may be gone, and removes
+	// again what a dying process of Exim has made meanwhile.
 	watch = `
 setsid "$1" -bw -C "$2" <&3 4<&- &
 exec 3<&-
 read -r _ <&4
+exec >/dev/null 2>&1
 kill -s KILL -- "-$!" "$!"
 wait
-rm -rf "$3"
+rm -rf "$3" || { sleep 1; rm -rf "$3"; }
 `
 	// probeIP is the client address of the harness itself, which GreetDelay
 	// does not hold up.
