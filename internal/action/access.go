@@ -45,6 +45,9 @@ func (s *Server) keyGrants(ctx context.Context, p *api.UserCheckAccessParams) er
 	if !p.APIKeyDict.Value.Set {
 		return nil
 	}
+	if !s.mayBeKey(p.APIKeyDict.Value.Value.Token) {
+		return api.Fail(api.CodeKeyNotValid)
+	}
 	key, err := s.keyFrom(ctx, &p.APIKeyDict.Value.Value, store.KeyOfSession, store.KeySessionless)
 	if err != nil {
 		return err

@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"math"
 	"net/netip"
+	"slices"
 	"strings"
 	"time"
 
@@ -51,8 +52,14 @@ func (s *Server) mayUseKeys(ctx context.Context, c keyCaller, action string, own
 	if !s.policyAllows(c, action, owner) {
 		return api.Fail(denied)
 	}
+	return s.bothActive(ctx, c, owner, denied)
+}
+
+// bothActive fails with the code denied unless the caller and the owner of
+// keys are active users.
+func (s *Server) bothActive(ctx context.Context, c keyCaller, owner int64, denied api.Code) error {
 	err := s.activeInRole(ctx, c.userID, c.role)
-	if err == nil {
+	if err == nil && owner != c.userID {
 		err = s.allActive(ctx, []int64{owner})
 	}
 	var failure *api.Failure
@@ -71,12 +78,10 @@ func stillInRole(ctx context.Context, tx *store.Tx, c keyCaller, denied api.Code
 	return err
 }
 
-// keyFrom returns the key of this kind that was presented, unless it is
-// unknown, of another user or role, or outside its lifetime.
+// keyFrom returns the key of one of these kinds that was presented, unless it
+// is unknown, of another user or role, or outside its lifetime. Callers ask
+// mayBeKey first.
 func (s *Server) keyFrom(ctx context.Context, presented *api.APIKey, kinds ...store.KeyKind) (*store.APIKey, error) {
-	if !s.mayBeKey(presented.Token) {
-		return nil, api.Fail(api.CodeKeyNotValid)
-	}
 	key, err := s.Store.APIKey(ctx, token.Sum(string(presented.Token)))
 	if err != nil {
 		return nil, failWhen(err, store.ErrNotFound, api.CodeKeyNotValid)
@@ -103,25 +108,12 @@ func (s *Server) mayBeKey(t api.Secret) bool {
 // belongs reports whether a stored key is the presented one and of one of
 // these kinds.
 func belongs(key *store.APIKey, presented *api.APIKey, kinds ...store.KeyKind) bool {
-	for _, kind := range kinds {
-		if key.Kind == kind {
-			return key.UserID == presented.UserID && key.Role == presented.Role
-		}
-	}
-	return false
+	return slices.Contains(kinds, key.Kind) && key.UserID == presented.UserID && key.Role == presented.Role
 }
 
 // covers reports whether a key's scopes allow an action on an item.
 func covers(key *store.APIKey, scope string) bool {
-	if key.Scopes == nil {
-		return true
-	}
-	for _, s := range key.Scopes {
-		if s == scope {
-			return true
-		}
-	}
-	return false
+	return key.Scopes == nil || slices.Contains(key.Scopes, scope)
 }
 
 // verifyKey is what apikey-verify and apikey-verify-nosession have in common.
@@ -135,7 +127,7 @@ func (s *Server) verifyKey(ctx context.Context, presented *api.APIKey, kind stor
 	if !s.mayBeKey(presented.Token) {
 		return nil, api.Fail(api.CodeKeyNotValid)
 	}
-	err := s.mayUseKeys(ctx, c, actionView, presented.UserID, api.CodeNotAllowedOnKey)
+	err := s.bothActive(ctx, c, presented.UserID, api.CodeNotAllowedOnKey)
 	if err != nil {
 		return nil, err
 	}

@@ -300,19 +300,15 @@ func (s *Server) UserCheckEmailToken(ctx context.Context, p *api.UserCheckEmailT
 	if !s.Tokens.Made(token.Verification, string(p.VerificationToken)) {
 		return api.UserCheckEmailTokenResult{}, api.Fail(api.CodeEmailTokenInvalid)
 	}
-	var user *store.User
-	check := func(ctx context.Context, tx *store.Tx, u *store.User) error {
-		user = u
-		if p.Peek.Value {
-			return s.checkEmailToken(ctx, tx, u, purpose, p.VerificationToken)
-		}
-		return s.spendEmailToken(ctx, tx, u, purpose, p.VerificationToken)
-	}
+	run, check := s.Store.Update, s.spendEmailToken
 	if p.Peek.Value {
-		err = s.viewByEmail(ctx, p.Email, check)
-	} else {
-		err = s.updateByEmail(ctx, p.Email, check)
+		run, check = s.Store.View, s.checkEmailToken
 	}
+	var user *store.User
+	err = byEmail(ctx, run, p.Email, func(ctx context.Context, tx *store.Tx, u *store.User) error {
+		user = u
+		return check(ctx, tx, u, purpose, p.VerificationToken)
+	})
 	if err != nil {
 		return api.UserCheckEmailTokenResult{}, failWhen(err, api.Fail(api.CodeUserNotFound), api.CodeEmailTokenInvalid)
 	}
@@ -408,28 +404,21 @@ func (s *Server) UserSetEmailSent(ctx context.Context, p *api.UserSetEmailSentPa
 	}, nil
 }
 
-// viewByEmail runs a look at the user with an address.
-func (s *Server) viewByEmail(ctx context.Context, email api.Email, look func(context.Context, *store.Tx, *store.User) error) error {
-	event.From(ctx).SetEmail(string(email))
-	return s.Store.View(ctx, func(ctx context.Context, tx *store.Tx) error {
-		user, err := tx.UserByEmail(ctx, string(email))
-		if err != nil {
-			return failWhen(err, store.ErrNotFound, api.CodeUserNotFound)
-		}
-		event.From(ctx).SetTarget(user.ID)
-		return look(ctx, tx, user)
-	})
-}
-
 // updateByEmail runs a change of the user with an address in one transaction.
 func (s *Server) updateByEmail(ctx context.Context, email api.Email, change func(context.Context, *store.Tx, *store.User) error) error {
+	return byEmail(ctx, s.Store.Update, email, change)
+}
+
+// byEmail does something with the user with an address in a transaction that
+// run makes.
+func byEmail(ctx context.Context, run func(context.Context, func(context.Context, *store.Tx) error) error, email api.Email, do func(context.Context, *store.Tx, *store.User) error) error {
 	event.From(ctx).SetEmail(string(email))
-	return s.Store.Update(ctx, func(ctx context.Context, tx *store.Tx) error {
+	return run(ctx, func(ctx context.Context, tx *store.Tx) error {
 		user, err := tx.UserByEmail(ctx, string(email))
 		if err != nil {
 			return failWhen(err, store.ErrNotFound, api.CodeUserNotFound)
 		}
 		event.From(ctx).SetTarget(user.ID)
-		return change(ctx, tx, user)
+		return do(ctx, tx, user)
 	})
 }

@@ -60,10 +60,11 @@ const (
 )
 
 func (d *Data) fields() *fields {
+	lines := Wrap(clean(d.Code))
 	return &fields{
 		ServerName: truncate(oneLine(d.ServerName), maxServerName), ServerBaseURL: clean(d.ServerBaseURL), Link: clean(d.Link),
 		Email: clean(d.Email), UserAgent: clean(d.UserAgent), IPAddress: clean(d.IPAddress),
-		Code: strings.Join(Wrap(clean(d.Code)), "\n"), CodeLines: Wrap(clean(d.Code)),
+		Code: strings.Join(lines, "\n"), CodeLines: lines,
 		Expires: d.Expires.UTC().Format(timeForm) + " (UTC)",
 	}
 }

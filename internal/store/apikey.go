@@ -2,7 +2,6 @@ package store
 
 import (
 	"context"
-	"database/sql"
 	"errors"
 	"fmt"
 	"slices"
@@ -126,15 +125,12 @@ func (s *Store) APIKey(ctx context.Context, digest token.Digest) (*APIKey, error
 	if err != nil {
 		return nil, err
 	}
-	if key, ok := s.cache.keys.GetIfPresent(digest); ok {
-		return key, nil
-	}
-	read := s.cache.now()
-	key, err := scanKey(s.keyByDigest.QueryRowContext(ctx, digest.String()))
+	key, err := cached(s.cache, s.cache.keys, digest, func() (*APIKey, error) {
+		return scanKey(s.keyByDigest.QueryRowContext(ctx, digest.String()))
+	})
 	if err != nil {
 		return nil, fmt.Errorf("read API key: %w", err)
 	}
-	s.cache.putKey(key, read)
 	return key, nil
 }
 
@@ -243,18 +239,12 @@ func (t *Tx) DeleteSessionlessKeysOf(ctx context.Context, userID int64) (int64, 
 	if err != nil {
 		return 0, fmt.Errorf("forget used refresh tokens: %w", err)
 	}
-	n, err := t.deleteKeys(ctx, "DELETE FROM apikeys_nosession WHERE user_id = ? RETURNING apikey", userID)
+	digests, err := t.deleteReturning(ctx, "DELETE FROM apikeys_nosession WHERE user_id = ? RETURNING apikey", userID)
 	if err != nil {
 		return 0, fmt.Errorf("delete API keys of user: %w", err)
 	}
-	return n, nil
-}
-
-// deleteKeys runs a DELETE that returns the digests of what it deleted.
-func (t *Tx) deleteKeys(ctx context.Context, query string, args ...any) (int64, error) {
-	digests, err := t.deleteReturning(ctx, query, args...)
 	t.touched.keys = append(t.touched.keys, digests...)
-	return int64(len(digests)), err
+	return int64(len(digests)), nil
 }
 
 // DeleteExpiredKeys deletes up to limit API keys of either kind that expired,
@@ -287,9 +277,8 @@ func (t *Tx) DeleteExpiredKeys(ctx context.Context, before time.Time, limit int6
 	return keys, more, nil
 }
 
-// A UsedRefreshToken is a refresh token that was used, by its digest.
+// A UsedRefreshToken is what is known of a refresh token that was used.
 type UsedRefreshToken struct {
-	Digest token.Digest
 	// Key is the key that was replaced.
 	Key token.Digest
 	// KeyID names the family.
@@ -301,17 +290,15 @@ type UsedRefreshToken struct {
 	Salt []byte
 	// Used is when.
 	Used time.Time
-	// Expires is when the token would have expired.
-	Expires time.Time
 }
 
 // UsedRefreshToken returns what is known of a refresh token that was used.
 func (t *Tx) UsedRefreshToken(ctx context.Context, digest token.Digest) (*UsedRefreshToken, error) {
-	u := UsedRefreshToken{Digest: digest}
+	var u UsedRefreshToken
 	var key, successor string
-	err := t.tx.QueryRowContext(ctx, `SELECT apikey, key_id, user_id, successor, salt, used, expires
+	err := t.tx.QueryRowContext(ctx, `SELECT apikey, key_id, user_id, successor, salt, used
 		FROM refresh_tokens_used WHERE token_digest = ?`, digest.String()).
-		Scan(&key, &u.KeyID, &u.UserID, &successor, &u.Salt, timeColumn{&u.Used}, timeColumn{&u.Expires})
+		Scan(&key, &u.KeyID, &u.UserID, &successor, &u.Salt, timeColumn{&u.Used})
 	if err != nil {
 		return nil, fmt.Errorf("read used refresh token: %w", classify(err))
 	}
@@ -477,11 +464,11 @@ func (s *Store) prepareKeys(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	var key sql.NullString
+	var key string
 	err = s.reader.QueryRowContext(ctx, "SELECT key_hex FROM token_checksum_key").Scan(&key)
 	if err != nil {
 		return fmt.Errorf("read the key of token checksums: %w", classify(err))
 	}
-	s.tokenKey = []byte(key.String)
+	s.tokenKey = []byte(key)
 	return nil
 }

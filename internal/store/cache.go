@@ -47,28 +47,24 @@ func (c *cache) now() uint64 {
 	return c.generation
 }
 
-func (c *cache) putSession(s *Session, read uint64) {
+// cached returns a row from the part of the cache that rows of its kind are
+// in, or else reads it and puts it there, unless something was forgotten since
+// before it was read.
+func cached[K comparable, V any](c *cache, rows *otter.Cache[K, *V], key K, read func() (*V, error)) (*V, error) {
+	if row, ok := rows.GetIfPresent(key); ok {
+		return row, nil
+	}
+	before := c.now()
+	row, err := read()
+	if err != nil {
+		return nil, err
+	}
 	c.mu.RLock()
 	defer c.mu.RUnlock()
-	if c.generation == read {
-		c.sessions.Set(s.Digest, s)
+	if c.generation == before {
+		rows.Set(key, row)
 	}
-}
-
-func (c *cache) putKey(k *APIKey, read uint64) {
-	c.mu.RLock()
-	defer c.mu.RUnlock()
-	if c.generation == read {
-		c.keys.Set(k.Digest, k)
-	}
-}
-
-func (c *cache) putUser(u *User, read uint64) {
-	c.mu.RLock()
-	defer c.mu.RUnlock()
-	if c.generation == read {
-		c.users.Set(u.ID, u)
-	}
+	return row, nil
 }
 
 func (c *cache) forget(t *touched) {

@@ -50,14 +50,11 @@ func (s *Store) Session(ctx context.Context, digest token.Digest) (*Session, *Us
 	if err != nil {
 		return nil, nil, err
 	}
-	session, ok := s.cache.sessions.GetIfPresent(digest)
-	if !ok {
-		read := s.cache.now()
-		session, err = scanSession(s.sessionByDigest.QueryRowContext(ctx, digest.String()))
-		if err != nil {
-			return nil, nil, fmt.Errorf("read session: %w", err)
-		}
-		s.cache.putSession(session, read)
+	session, err := cached(s.cache, s.cache.sessions, digest, func() (*Session, error) {
+		return scanSession(s.sessionByDigest.QueryRowContext(ctx, digest.String()))
+	})
+	if err != nil {
+		return nil, nil, fmt.Errorf("read session: %w", err)
 	}
 	if !session.Expires.After(s.now()) {
 		return nil, nil, fmt.Errorf("read session: expired: %w", ErrNotFound)

@@ -68,15 +68,12 @@ func (s *Store) User(ctx context.Context, id int64) (*User, error) {
 }
 
 func (s *Store) user(ctx context.Context, id int64) (*User, error) {
-	if user, ok := s.cache.users.GetIfPresent(id); ok {
-		return user, nil
-	}
-	read := s.cache.now()
-	user, err := scanUser(s.userByID.QueryRowContext(ctx, id))
+	user, err := cached(s.cache, s.cache.users, id, func() (*User, error) {
+		return scanUser(s.userByID.QueryRowContext(ctx, id))
+	})
 	if err != nil {
 		return nil, fmt.Errorf("read user: %w", err)
 	}
-	s.cache.putUser(user, read)
 	return user, nil
 }
 
