@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"encoding/json"
 	"fmt"
+	"maps"
 	"mime/multipart"
 	"net/mail"
 	"os"
@@ -88,6 +89,38 @@ func key(t testing.TB, r *reply) map[string]any {
 		t.Fatal(err)
 	}
 	return object
+}
+
+// with returns the parameters with more, which win.
+func (p params) with(more params) params {
+	all := maps.Clone(p)
+	maps.Copy(all, more)
+	return all
+}
+
+// newSessionlessKey are the parameters for a key of a user that lasts an hour.
+func newSessionlessKey(userID int) params {
+	return params{
+		"user_id": userID, "user_role": "authenticated", "issuer": "i", "audience": "a", "subject": "s", "apiversion": 1,
+		"expires_seconds": 3600, "not_valid_before": 0, "ip_address": "192.0.2.4", "refresh_expires": 86400, "refresh_nbf": 0,
+	}
+}
+
+// refreshOf are the parameters that refresh the key in a reply.
+func refreshOf(t testing.TB, r *reply, userID int) params {
+	t.Helper()
+	return params{
+		"user_id": userID, "user_role": "authenticated", "apikey_dict": key(t, r), "refresh_token": r.text("refresh_token"),
+		"ip_address": "192.0.2.4", "expires_seconds": 3600, "not_valid_before": 0, "refresh_expires": 86400, "refresh_nbf": 0,
+	}
+}
+
+// forgotPass are the parameters for a message with a code of the server's.
+func forgotPass(email, session string) params {
+	return params{
+		"email_address": email, "session_token": session, "server_name": "Site", "server_baseurl": "https://site.example",
+		"password_forgot_url": "/forgot", "verification_token": nil, "verification_expiry": 900,
+	}
 }
 
 // TestLifeWithMailAndKeys follows a user from the sign-up to the reset of a
@@ -189,10 +222,7 @@ func liveWithMail(t *testing.T, g mailGeneration, s *server, mailbox *smtpd.Serv
 			"audience": "robots", "subject": "robot", "apiversion": "v1", "expires_seconds": 3600, "not_valid_before": 0.0,
 			"user_id": id, "user_role": "authenticated", "ip_address": "not an address", "refresh_expires": 86400, "refresh_nbf": 0,
 		})).ok()
-		refresh := params{
-			"apikey_dict": key(t, r), "user_id": id, "user_role": "authenticated", "refresh_token": r.text("refresh_token"),
-			"ip_address": "203.0.113.6", "expires_seconds": 3600, "not_valid_before": 0, "refresh_expires": 86400, "refresh_nbf": 0,
-		}
+		refresh := refreshOf(t, r, id)
 		next := call("apikey-refresh-nosession", refresh).ok()
 		sessionless = key(t, next)
 		if again := key(t, call("apikey-refresh-nosession", refresh).ok()); again["tkn"] != sessionless["tkn"] {
@@ -207,12 +237,7 @@ func liveWithMail(t *testing.T, g mailGeneration, s *server, mailbox *smtpd.Serv
 		"email_address": email, "session_token": newSession(nil), "server_name": "Spanning & Co", "server_baseurl": "https://spanning.example.com",
 		"password_forgot_url": "/users/forgot", "verification_token": token(), "verification_expiry": 900,
 	}
-	unknown := params{}
-	for name, value := range forgot {
-		unknown[name] = value
-	}
-	unknown["email_address"] = "nobody@spanning.example.com"
-	nobody := call(g.forgot, unknown).failed("user_not_found")
+	nobody := call(g.forgot, forgot.with(params{"email_address": "nobody@spanning.example.com"})).failed("user_not_found")
 	sent = call(g.forgot, forgot).ok()
 	if fmt.Sprint(sent.Messages) != fmt.Sprint(nobody.Messages) {
 		t.Errorf("the end user is told %q, and for nobody's address %q", sent.Messages, nobody.Messages)
@@ -252,30 +277,15 @@ func TestKeysOutliveARestart(t *testing.T) {
 	s := startIn(t, dir, "secret="+secret)
 	u := s.newUser()
 	who := params{"user_id": u.id, "user_role": "authenticated"}
-	with := func(more params) params {
-		all := params{}
-		for _, p := range []params{who, more} {
-			for name, value := range p {
-				all[name] = value
-			}
-		}
-		return all
-	}
-	r := s.call("apikey-new-nosession", with(params{
-		"issuer": "i", "audience": "a", "subject": "s", "apiversion": 1, "expires_seconds": 3600, "not_valid_before": 0,
-		"ip_address": "192.0.2.4", "refresh_expires": 86400, "refresh_nbf": 0, "name": "robot", "scopes": []string{"view:dataset"},
-	})).ok()
-	refresh := with(params{
-		"apikey_dict": key(t, r), "refresh_token": r.text("refresh_token"), "ip_address": "192.0.2.4", "expires_seconds": 3600,
-		"not_valid_before": 0, "refresh_expires": 86400, "refresh_nbf": 0,
-	})
+	r := s.call("apikey-new-nosession", newSessionlessKey(u.id).with(params{"name": "robot", "scopes": []string{"view:dataset"}})).ok()
+	refresh := refreshOf(t, r, u.id)
 	next := key(t, s.call("apikey-refresh-nosession", refresh).ok())
-	s.call("apikey-verify-nosession", with(params{"apikey_dict": next})).ok()
+	s.call("apikey-verify-nosession", who.with(params{"apikey_dict": next})).ok()
 	s.stop()
 
 	s = startIn(t, dir, "secret="+secret)
-	s.call("apikey-verify-nosession", with(params{"apikey_dict": next, "scope": "view:dataset"})).ok()
-	s.call("apikey-verify-nosession", with(params{"apikey_dict": next, "scope": "edit:dataset"})).failed("insufficient_scope")
+	s.call("apikey-verify-nosession", who.with(params{"apikey_dict": next, "scope": "view:dataset"})).ok()
+	s.call("apikey-verify-nosession", who.with(params{"apikey_dict": next, "scope": "edit:dataset"})).failed("insufficient_scope")
 	if again := key(t, s.call("apikey-refresh-nosession", refresh).ok()); again["tkn"] != next["tkn"] {
 		t.Error("a repeated refresh got another key after the restart")
 	}
@@ -291,24 +301,21 @@ func TestKeysOutliveARestart(t *testing.T) {
 	if prefix, _ := info["prefix"].(string); !strings.HasPrefix(next["tkn"].(string), prefix) || len(prefix) != len("authnz_")+8 {
 		t.Errorf("prefix is %q", prefix)
 	}
-	s.call("apikey-revoke", with(params{"key_id": r.text("key_id")})).ok()
-	s.call("apikey-verify-nosession", with(params{"apikey_dict": next})).failed("key_not_valid")
+	s.call("apikey-revoke", who.with(params{"key_id": r.text("key_id")})).ok()
+	s.call("apikey-verify-nosession", who.with(params{"apikey_dict": next})).failed("key_not_valid")
 
 	// With no grace a used refresh token is theft, and with another prefix
 	// new keys look different.
 	s.stop()
 	s = startIn(t, dir, "secret="+secret, "refreshgrace=0", "apikeyprefix=acme")
-	r = s.call("apikey-new-nosession", with(params{
-		"issuer": "i", "audience": "a", "subject": "s", "apiversion": 1, "expires_seconds": 3600, "not_valid_before": 0,
-		"ip_address": "192.0.2.4", "refresh_expires": 86400, "refresh_nbf": 0,
-	})).ok()
+	r = s.call("apikey-new-nosession", newSessionlessKey(u.id)).ok()
 	if tkn := key(t, r)["tkn"].(string); !strings.HasPrefix(tkn, "acme_") {
 		t.Error("the key does not have the prefix")
 	}
-	refresh["apikey_dict"], refresh["refresh_token"] = key(t, r), r.text("refresh_token")
+	refresh = refreshOf(t, r, u.id)
 	next = key(t, s.call("apikey-refresh-nosession", refresh).ok())
 	s.call("apikey-refresh-nosession", refresh).failed("refresh_token_reused")
-	s.call("apikey-verify-nosession", with(params{"apikey_dict": next})).failed("key_not_valid")
+	s.call("apikey-verify-nosession", who.with(params{"apikey_dict": next})).failed("key_not_valid")
 }
 
 // TestParallelRefreshes: tabs that refresh at once get one key.
@@ -316,14 +323,7 @@ func TestParallelRefreshes(t *testing.T) {
 	t.Parallel()
 	s := start(t)
 	u := s.newUser()
-	r := s.call("apikey-new-nosession", params{
-		"user_id": u.id, "user_role": "authenticated", "issuer": "i", "audience": "a", "subject": "s", "apiversion": 1,
-		"expires_seconds": 3600, "not_valid_before": 0, "ip_address": "192.0.2.4", "refresh_expires": 86400, "refresh_nbf": 0,
-	}).ok()
-	refresh := params{
-		"user_id": u.id, "user_role": "authenticated", "apikey_dict": key(t, r), "refresh_token": r.text("refresh_token"),
-		"ip_address": "192.0.2.4", "expires_seconds": 3600, "not_valid_before": 0, "refresh_expires": 86400, "refresh_nbf": 0,
-	}
+	refresh := refreshOf(t, s.call("apikey-new-nosession", newSessionlessKey(u.id)).ok(), u.id)
 	const tabs = 64
 	replies := make(chan *reply, tabs)
 	for range tabs {
@@ -364,10 +364,7 @@ func TestMailTrouble(t *testing.T) {
 			mailbox := smtpd.Start(t, tt.server)
 			s := start(t, withMail(mailbox, tt.options...)...)
 			u := s.newUser()
-			forgot := params{
-				"email_address": u.email, "session_token": s.session(nil), "server_name": "Site", "server_baseurl": "https://site.example",
-				"password_forgot_url": "/forgot", "verification_token": nil, "verification_expiry": 900,
-			}
+			forgot := forgotPass(u.email, s.session(nil))
 			answered := make(chan *reply)
 			go func() { answered <- s.call("user-sendemail-forgotpass", forgot) }()
 			// Others are served all the while.
@@ -391,21 +388,16 @@ func TestMailTrouble(t *testing.T) {
 	t.Run("none", func(t *testing.T) {
 		t.Parallel()
 		s := start(t, "emailserver=none")
-		s.call("user-sendemail-forgotpass", params{
-			"email_address": "x@example.org", "session_token": "x", "server_name": "Site", "server_baseurl": "https://site.example",
-			"password_forgot_url": "/forgot", "verification_token": nil, "verification_expiry": 900,
-		}).failed("mail_settings_missing")
+		s.call("user-sendemail-forgotpass", forgotPass("x@example.org", "x")).failed("mail_settings_missing")
 	})
 	t.Run("the request cannot choose it", func(t *testing.T) {
 		t.Parallel()
 		mailbox, other := smtpd.Start(t, smtpd.Options{}), smtpd.Start(t, smtpd.Options{})
 		s := start(t, withMail(mailbox)...)
 		u := s.newUser()
-		s.call("user-sendemail-forgotpass", params{
-			"email_address": u.email, "session_token": s.session(nil), "server_name": "Site", "server_baseurl": "https://site.example",
-			"password_forgot_url": "/forgot", "verification_token": "abc", "verification_expiry": 900,
+		s.call("user-sendemail-forgotpass", forgotPass(u.email, s.session(nil)).with(params{
 			"emailserver": other.Host, "emailport": other.Port, "emailuser": "u", "emailpass": "p", "emailsender": "evil@example.org",
-		}).ok()
+		})).ok()
 		raw := mailbox.Wait(t, 1)[0]
 		if len(other.Messages(t)) != 0 || bytes.Contains(raw, []byte("evil@example.org")) {
 			t.Error("the request chose the mail server or the sender")
@@ -483,10 +475,9 @@ func TestMailTemplates(t *testing.T) {
 	write("forgotpass.html", "<p>Ihr Code für {{.ServerName}}: {{range .CodeLines}}{{.}}{{end}}</p>\n")
 	s := startIn(t, dir, withMail(mailbox)...)
 	u := s.newUser()
-	s.call("user-sendemail-forgotpass", params{
-		"email_address": u.email, "session_token": s.session(nil), "server_name": "Möbel <&> Co\r\nBcc: x@y", "server_baseurl": "https://site.example",
-		"password_forgot_url": "/forgot", "verification_token": "abc123", "verification_expiry": 900,
-	}).ok()
+	s.call("user-sendemail-forgotpass", forgotPass(u.email, s.session(nil)).with(params{
+		"server_name": "Möbel <&> Co\r\nBcc: x@y", "verification_token": "abc123",
+	})).ok()
 	raw := mailbox.Wait(t, 1)[0]
 	message, err := mail.ReadMessage(bytes.NewReader(raw))
 	if err != nil {

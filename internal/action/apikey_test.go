@@ -331,11 +331,7 @@ func keyScenarios() map[string][]scenario {
 			}},
 			{"a key of the Python server", func(f *fixture) {
 				alice := f.user("alice", "authenticated")
-				session := f.session(alice.ID)
-				secret := token.New()
-				f.exec(`INSERT INTO apikeys (apikey, key_id, issued, expires, not_valid_before, user_id, user_role, session_token)
-					VALUES (?1, ?1, ?2, ?3, ?2, ?4, 'authenticated', ?5)`, token.Sum(secret).String(),
-					"2026-01-01 00:00:00.000000", "2036-01-01 00:00:00.000000", alice.ID, token.Sum(string(session)).String())
+				secret := f.sessionKey(alice.ID, f.session(alice.ID))
 				key := api.APIKey{Token: api.Secret(secret), UserID: alice.ID, Role: alice.Role}
 				f.verifyKey(key, alice.ID, alice.Role).fails(api.CodeKeyNotValid, `{}`) // there were none at the start
 				f.reopen()
@@ -813,10 +809,8 @@ func sessionlessKeyScenarios() map[string][]scenario {
 			}},
 			{"a key of the Python server", func(f *fixture) {
 				alice := f.user("alice", "authenticated")
-				secret, refresh := token.New(), token.New()
-				f.exec(`INSERT INTO apikeys_nosession (apikey, key_id, created, issued, expires, not_valid_before, refresh_token, refresh_issued,
-					refresh_expires, refresh_nbf, user_id, user_role) VALUES (?1, ?1, ?2, ?2, ?3, ?2, ?4, ?2, ?3, ?2, ?5, 'authenticated')`,
-					token.Sum(secret).String(), "2026-01-01 00:00:00.000000", "2036-01-01 00:00:00.000000", f.hash(refresh), alice.ID)
+				refresh := token.New()
+				secret := f.pythonKey(alice.ID, f.hash(refresh))
 				f.reopen()
 				p := api.APIKeyRefreshNoSessionParams{
 					APIKeyDict: api.RefreshableKey{
@@ -925,10 +919,7 @@ func TestKeyRevokedWhileItRefreshes(t *testing.T) {
 	f := newFixture(t)
 	alice := f.user("alice", "authenticated")
 	refresh := token.New()
-	secret := token.New()
-	f.exec(`INSERT INTO apikeys_nosession (apikey, key_id, created, issued, expires, not_valid_before, refresh_token, refresh_issued,
-		refresh_expires, refresh_nbf, user_id, user_role) VALUES (?1, ?1, ?2, ?2, ?3, ?2, ?4, ?2, ?3, ?2, ?5, 'authenticated')`,
-		token.Sum(secret).String(), "2026-01-01 00:00:00.000000", "2036-01-01 00:00:00.000000", f.hash(refresh), alice.ID)
+	secret := f.pythonKey(alice.ID, f.hash(refresh))
 	f.reopen()
 	ctx := meanwhile(t, func() {
 		f.update(func(ctx context.Context, tx *store.Tx) error {

@@ -305,9 +305,18 @@ func (f *fixture) count(query string, args ...any) int {
 // sessionlessKey adds an API key that is not tied to a session.
 func (f *fixture) sessionlessKey(userID int64) {
 	f.t.Helper()
-	f.exec(`INSERT INTO apikeys_nosession (apikey, key_id, issued, expires, not_valid_before, refresh_token, refresh_issued,
-		refresh_expires, refresh_nbf, user_id, user_role) VALUES (?1, ?1, ?2, ?3, ?2, ?1, ?2, ?3, ?2, ?4, 'authenticated')`,
-		token.Sum(token.New()).String(), "2026-01-01 00:00:00.000000", "2036-01-01 00:00:00.000000", userID)
+	f.pythonKey(userID, token.Sum(token.New()).String())
+}
+
+// pythonKey adds an API key of the Python server that is not tied to a
+// session, and returns its secret. The refresh token is stored as given.
+func (f *fixture) pythonKey(userID int64, refresh string) (secret string) {
+	f.t.Helper()
+	secret = token.New()
+	f.exec(`INSERT INTO apikeys_nosession (apikey, key_id, created, issued, expires, not_valid_before, refresh_token, refresh_issued,
+		refresh_expires, refresh_nbf, user_id, user_role) VALUES (?1, ?1, ?2, ?2, ?3, ?2, ?4, ?2, ?3, ?2, ?5, 'authenticated')`,
+		token.Sum(secret).String(), "2026-01-01 00:00:00.000000", "2036-01-01 00:00:00.000000", refresh, userID)
+	return secret
 }
 
 func (f *fixture) sessionlessKeys(userID int64) int {
@@ -315,12 +324,15 @@ func (f *fixture) sessionlessKeys(userID int64) int {
 	return f.count("SELECT count(*) FROM apikeys_nosession WHERE user_id = ?", userID)
 }
 
-// sessionKey adds an API key that is tied to a session.
-func (f *fixture) sessionKey(userID int64, t api.SessionToken) {
+// sessionKey adds an API key of the Python server that is tied to a session,
+// and returns its secret.
+func (f *fixture) sessionKey(userID int64, t api.SessionToken) (secret string) {
 	f.t.Helper()
+	secret = token.New()
 	f.exec(`INSERT INTO apikeys (apikey, key_id, issued, expires, not_valid_before, user_id, user_role, session_token)
-		VALUES (?1, ?1, ?2, ?3, ?2, ?4, 'authenticated', ?5)`, token.Sum(token.New()).String(),
+		VALUES (?1, ?1, ?2, ?3, ?2, ?4, 'authenticated', ?5)`, token.Sum(secret).String(),
 		"2026-01-01 00:00:00.000000", "2036-01-01 00:00:00.000000", userID, token.Sum(string(t)).String())
+	return secret
 }
 
 // dump returns everything that requests may change.

@@ -59,19 +59,24 @@ func client(t *testing.T, s *smtpd.Server) *smtp.Client {
 	return c
 }
 
-// send sends one message on an open connection.
-func send(c *smtp.Client, text string, recipients ...string) error {
+// begin names the sender and the recipients of a message and opens its text.
+func begin(c *smtp.Client, recipients ...string) (io.WriteCloser, error) {
 	err := c.Mail(sender)
 	if err != nil {
-		return err
+		return nil, err
 	}
 	for _, recipient := range recipients {
 		err = c.Rcpt(recipient)
 		if err != nil {
-			return err
+			return nil, err
 		}
 	}
-	w, err := c.Data()
+	return c.Data()
+}
+
+// send sends one message on an open connection.
+func send(c *smtp.Client, text string, recipients ...string) error {
+	w, err := begin(c, recipients...)
 	if err != nil {
 		return err
 	}
@@ -138,16 +143,7 @@ func TestDelivery(t *testing.T) {
 func TestOrder(t *testing.T) {
 	t.Parallel()
 	s := smtpd.Start(t, smtpd.Options{})
-	c := client(t, s)
-	err := c.Mail(sender)
-	if err != nil {
-		t.Fatal(err)
-	}
-	err = c.Rcpt("a@two.example")
-	if err != nil {
-		t.Fatal(err)
-	}
-	w, err := c.Data()
+	w, err := begin(client(t, s), "a@two.example")
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -484,16 +480,7 @@ func TestRefusals(t *testing.T) {
 			}
 
 			s = smtpd.Start(t, smtpd.Options{RefuseData: want})
-			c = client(t, s)
-			err = c.Mail(sender)
-			if err != nil {
-				t.Fatal(err)
-			}
-			err = c.Rcpt("a@two.example")
-			if err != nil {
-				t.Fatal(err)
-			}
-			w, err := c.Data()
+			w, err := begin(client(t, s), "a@two.example")
 			if err != nil {
 				t.Fatal(err)
 			}
