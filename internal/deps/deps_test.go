@@ -27,6 +27,7 @@ var allowed = map[string]string{
 	// Helpers.
 	"internal/config":     "",
 	"internal/identity":   "",
+	"internal/limit":      "",
 	"internal/memory":     "",
 	"internal/passpolicy": "",
 	"internal/passwd":     "",
@@ -81,7 +82,7 @@ var reserved = map[string]string{
 	"text/template":                   "internal/mail",
 	"crypto/aes":                      "internal/wire",
 	"crypto/cipher":                   "internal/wire",
-	"crypto/hmac":                     "internal/token internal/wire",
+	"crypto/hmac":                     "internal/limit internal/token internal/wire",
 	"crypto/sha1":                     "internal/passpolicy", // the list of breached passwords wants it
 	"crypto/md5":                      "",
 	"golang.org/x/crypto/argon2":      "internal/passwd",
