@@ -52,7 +52,7 @@ var SessionExists = define[SessionTokenParams, SessionExistsResult](Spec{
 	Done:     "The session exists.",
 })
 
-// SessionTokenParams name one session.
+// SessionTokenParams are the parameters of [SessionExists].
 type SessionTokenParams struct {
 	// SessionToken is the session's token as session-new returned it.
 	SessionToken SessionToken `json:"session_token"`
@@ -86,14 +86,75 @@ type SessionUserInfo struct {
 	ExtraInfoJSON     Object       `json:"extra_info_json"`
 }
 
+// SessionList returns the sessions of the user of a session, the newest first,
+// so that a frontend can show people where they are logged in.
+//
+// Whoever holds a session may list those of its user. The sessions of another
+// user are listed for an active user whose role may view private items
+// "session" of others in the policy; of the built-in roles, that is superuser.
+// The anonymous user is everybody who has not logged in, so an anonymous
+// session lists itself alone.
+var SessionList = define[SessionListParams, SessionListResult](Spec{
+	Name:     "session-list",
+	Limit:    LimitSession,
+	ReadOnly: true,
+	Addition: true,
+	Fails:    []Code{CodeSessionNotFound, CodeNotPermitted, CodeUserNotFound},
+	Done:     "The sessions were looked up.",
+})
+
+// SessionListParams are the parameters of [SessionList].
+type SessionListParams struct {
+	// SessionToken is the caller's session, which must not have expired.
+	SessionToken SessionToken `json:"session_token"`
+	// UserID is whose sessions are listed; the user of session_token when it
+	// is left out.
+	UserID Strict[int64] `json:"user_id,omitzero"`
+}
+
+// SessionListResult is the result of [SessionList].
+type SessionListResult struct {
+	// Sessions holds the sessions that have not expired, at most 1,000.
+	Sessions []SessionListInfo `json:"sessions" failure:"present"`
+}
+
+// SessionListInfo is a session without its token. session_id names it for
+// session-delete; it is no secret. current marks the session that asks. device
+// is made from user_agent for people to read, for example "Firefox on Linux";
+// it is what the end user's program says about itself, so escape it like
+// user_agent. last_seen is when session-exists last returned the session, to
+// within a minute, and null when it never did.
+type SessionListInfo struct {
+	SessionID string `json:"session_id"`
+	Current   bool   `json:"current"`
+	Device    string `json:"device"`
+	IPAddress string `json:"ip_address"`
+	UserAgent string `json:"user_agent"`
+	Created   Time   `json:"created"`
+	LastSeen  Time   `json:"last_seen"`
+	Expires   Expiry `json:"expires"`
+}
+
 // SessionDelete ends a session, expired or not. API keys that were issued
 // under it end with it.
-var SessionDelete = define[SessionTokenParams, SessionDeleteResult](Spec{
+//
+// With session_id, the caller's session ends another one of the same user, or
+// itself; the caller's session must not have expired then. An anonymous
+// session can end only itself.
+var SessionDelete = define[SessionDeleteParams, SessionDeleteResult](Spec{
 	Name:  "session-delete",
 	Limit: LimitSession,
 	Fails: []Code{CodeSessionNotFound},
 	Done:  "The session was ended.",
 })
+
+// SessionDeleteParams are the parameters of [SessionDelete].
+type SessionDeleteParams struct {
+	// SessionToken is the session to end, or with session_id the caller's.
+	SessionToken SessionToken `json:"session_token"`
+	// SessionID is the session to end, as session-list names it.
+	SessionID Strict[string] `json:"session_id,omitzero" max:"100"`
+}
 
 // SessionDeleteResult is the empty result of [SessionDelete].
 type SessionDeleteResult struct{}

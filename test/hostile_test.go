@@ -59,6 +59,7 @@ func validParams(s *server, request string, sub *subject) params {
 		"issuer": "https://issuer.example", "audience": "audience", "subject": []any{"one", "two"}, "apiversion": 1,
 		"expires_days": 2, "expires_seconds": 600, "not_valid_before": 0, "refresh_expires": 6000, "refresh_nbf": 0,
 		"name": "robot", "scopes": []any{"view:dataset"}, "scope": "view:dataset", "apikey_dict": nil, "key_id": "none",
+		"session_id":    "none",
 		"refresh_token": "none", "purpose": "forgotpass", "peek": false, "verification_token": nil,
 		"server_name": "Frontend", "server_baseurl": "https://frontend.example.com", "account_verify_url": "/verify",
 		"server_verify_url": "/verify", "password_forgot_url": "/forgot", "verification_expiry": 900,
@@ -81,6 +82,11 @@ func validParams(s *server, request string, sub *subject) params {
 			sub.newcomer = newcomer(s)
 		}
 		all["email_address"], all["created_info"] = sub.newcomer["user_email"], sub.newcomer
+	case "session-delete":
+		if sub.session != "none" {
+			list := s.call("session-list", params{"session_token": sub.session}).ok().Response["sessions"].([]any)
+			all["session_id"] = list[0].(map[string]any)["session_id"]
+		}
 	case "internal-session-edit":
 		all["update_dict"] = params{"cage": 3}
 	case "internal-user-lock":

@@ -309,7 +309,7 @@ func keyScenarios() map[string][]scenario {
 				year := func(p *api.APIKeyNewParams) { p.ExpiresDays = 365 }
 				key := f.key(alice, session, year)
 				f.verifyKey(key, alice.ID, alice.Role).succeeds()
-				call(f, api.SessionDelete, f.SessionDelete, api.SessionTokenParams{SessionToken: session}).succeeds()
+				call(f, api.SessionDelete, f.SessionDelete, api.SessionDeleteParams{SessionToken: session}).succeeds()
 				f.verifyKey(key, alice.ID, alice.Role).fails(api.CodeKeyNotValid, `{}`)
 				key = f.key(alice, f.session(alice.ID), year)
 				f.clock.advance(24*time.Hour - time.Microsecond)

@@ -3,11 +3,15 @@ package action
 import (
 	"context"
 	"net/netip"
+	"strings"
 	"time"
 	"unicode/utf8"
 
+	"github.com/mileusna/useragent"
+
 	"authnzerver/api"
 	"authnzerver/internal/event"
+	"authnzerver/internal/policy"
 	"authnzerver/internal/store"
 	"authnzerver/internal/token"
 )
@@ -59,6 +63,7 @@ func (s *Server) SessionExists(ctx context.Context, p *api.SessionTokenParams) (
 	if err != nil {
 		return api.SessionExistsResult{}, err
 	}
+	s.Store.NoteSeen(session)
 	return api.SessionExistsResult{SessionInfo: &api.SessionUserInfo{
 		UserID: user.ID, SystemID: user.SystemID, FullName: user.FullName, Email: api.Email(user.Email),
 		ExtraInfo: shown(user.ExtraInfo), EmailVerified: user.EmailVerified, EmailVerifySentOn: api.Time(user.EmailVerifySent),
@@ -69,18 +74,112 @@ func (s *Server) SessionExists(ctx context.Context, p *api.SessionTokenParams) (
 	}}, nil
 }
 
+// itemSession is the policy's name for sessions.
+const itemSession = "session"
+
+// SessionList answers [api.SessionList].
+func (s *Server) SessionList(ctx context.Context, p *api.SessionListParams) (api.SessionListResult, error) {
+	current, caller, err := s.session(ctx, p.SessionToken)
+	if err != nil {
+		return api.SessionListResult{}, err
+	}
+	owner := caller.ID
+	if p.UserID.Set {
+		owner = p.UserID.Value
+	}
+	event.From(ctx).SetTarget(owner)
+	if owner != caller.ID && !s.mayViewSessions(caller, owner) {
+		return api.SessionListResult{}, api.Fail(api.CodeNotPermitted)
+	}
+	var sessions []*store.Session
+	err = s.Store.View(ctx, func(ctx context.Context, tx *store.Tx) error {
+		if owner == caller.ID && owner == store.AnonymousID {
+			// The others are other people's.
+			session, err := tx.Session(ctx, current.Digest)
+			sessions = []*store.Session{session}
+			return failWhen(err, store.ErrNotFound, api.CodeSessionNotFound)
+		}
+		_, err := tx.User(ctx, owner)
+		if err != nil {
+			return failWhen(err, store.ErrNotFound, api.CodeUserNotFound)
+		}
+		sessions, err = tx.SessionsOf(ctx, owner)
+		return err
+	})
+	if err != nil {
+		return api.SessionListResult{}, err
+	}
+	infos := make([]api.SessionListInfo, len(sessions))
+	for i, session := range sessions {
+		infos[i] = api.SessionListInfo{
+			SessionID: session.ID, Current: session.Digest == current.Digest, Device: deviceOf(session.UserAgent),
+			IPAddress: session.IPAddress, UserAgent: session.UserAgent,
+			Created: api.Time(session.Created), LastSeen: api.Time(session.LastSeen), Expires: api.Expiry(session.Expires),
+		}
+	}
+	return api.SessionListResult{Sessions: infos}, nil
+}
+
+// mayViewSessions reports whether the policy lets an active user view the
+// sessions of another.
+func (s *Server) mayViewSessions(caller *store.User, owner int64) bool {
+	granted, err := s.Policy().Allows(&policy.Question{
+		UserID: caller.ID, Role: caller.Role, Action: actionView, Item: itemSession, Owner: owner, Visibility: "private",
+	})
+	return caller.IsActive && granted && err == nil // the only error is an unknown role, which may do nothing
+}
+
+// deviceOf returns what a user agent says that it is, for people to read.
+func deviceOf(userAgent string) string {
+	const longest = 60 // characters
+	parsed := useragent.Parse(userAgent)
+	name := strings.TrimSpace(parsed.Name)
+	if parsed.OS != "" && parsed.Name == userAgent {
+		name = "" // what has no known form is its own name
+	}
+	name = truncate(name, longest)
+	switch {
+	case name == "" && parsed.OS == "":
+		return "unknown device"
+	case name == "":
+		return parsed.OS
+	case parsed.OS == "":
+		return name
+	default:
+		return name + " on " + parsed.OS
+	}
+}
+
 // SessionDelete answers [api.SessionDelete].
-func (s *Server) SessionDelete(ctx context.Context, p *api.SessionTokenParams) (api.SessionDeleteResult, error) {
+func (s *Server) SessionDelete(ctx context.Context, p *api.SessionDeleteParams) (api.SessionDeleteResult, error) {
 	found := false
 	err := s.Store.Update(ctx, func(ctx context.Context, tx *store.Tx) error {
 		var err error
-		found, err = tx.DeleteSession(ctx, token.Sum(string(p.SessionToken)))
+		digest := token.Sum(string(p.SessionToken))
+		if p.SessionID.Set {
+			found, err = deleteByID(ctx, tx, digest, p.SessionID.Value)
+		} else {
+			found, err = tx.DeleteSession(ctx, digest)
+		}
 		return err
 	})
 	if err == nil && !found {
 		err = api.Fail(api.CodeSessionNotFound)
 	}
 	return api.SessionDeleteResult{}, err
+}
+
+// deleteByID ends the session with an id of the user of the caller's session.
+func deleteByID(ctx context.Context, tx *store.Tx, caller token.Digest, id string) (found bool, err error) {
+	current, err := tx.Session(ctx, caller)
+	if err != nil {
+		return false, failWhen(err, store.ErrNotFound, api.CodeSessionNotFound)
+	}
+	event.From(ctx).SetUser(current.UserID)
+	if current.UserID == store.AnonymousID && current.ID != id {
+		return false, nil // the others are other people's
+	}
+	return tx.DeleteSessionByID(ctx, current.UserID, id)
 }
 
 // SessionDeleteUserID answers [api.SessionDeleteUserID].

@@ -24,7 +24,35 @@ func (f *fixture) sessionExists(t api.SessionToken) outcome[api.SessionExistsRes
 
 func (f *fixture) sessionDelete(t api.SessionToken) outcome[api.SessionDeleteResult] {
 	f.t.Helper()
-	return call(f, api.SessionDelete, f.SessionDelete, api.SessionTokenParams{SessionToken: t})
+	return call(f, api.SessionDelete, f.SessionDelete, api.SessionDeleteParams{SessionToken: t})
+}
+
+// sessionEnd ends the session with an id in the name of another.
+func (f *fixture) sessionEnd(caller api.SessionToken, id string) outcome[api.SessionDeleteResult] {
+	f.t.Helper()
+	return call(f, api.SessionDelete, f.SessionDelete, api.SessionDeleteParams{SessionToken: caller, SessionID: api.Given(id)})
+}
+
+func (f *fixture) sessionList(t api.SessionToken) outcome[api.SessionListResult] {
+	f.t.Helper()
+	return call(f, api.SessionList, f.SessionList, api.SessionListParams{SessionToken: t})
+}
+
+func (f *fixture) sessionListOf(t api.SessionToken, userID int64) outcome[api.SessionListResult] {
+	f.t.Helper()
+	return call(f, api.SessionList, f.SessionList, api.SessionListParams{SessionToken: t, UserID: api.Given(userID)})
+}
+
+// idOf returns the id of a session as the session itself sees it.
+func (f *fixture) idOf(t api.SessionToken) string {
+	f.t.Helper()
+	for _, info := range f.sessionList(t).succeeds().Sessions {
+		if info.Current {
+			return info.SessionID
+		}
+	}
+	f.t.Fatal("a session does not list itself")
+	return ""
 }
 
 func (f *fixture) sessionDeleteUserID(t api.SessionToken, id int64, keep bool) outcome[api.SessionDeleteUserIDResult] {
@@ -61,6 +89,7 @@ func sessionScenarios() map[string][]scenario {
 	}
 	const noSession = `{"session_token": null, "expires": null}`
 	const noInfo = `{"session_info": null}`
+	const noList = `{"sessions": null}`
 	return map[string][]scenario{
 		"session-new": {
 			{"for nobody", func(f *fixture) {
@@ -185,6 +214,148 @@ func sessionScenarios() map[string][]scenario {
 				f.sessionExists(s).succeeds()
 				f.sessionDelete(s).succeeds()
 				f.sessionExists(s).fails(api.CodeSessionNotFound, noInfo)
+			}},
+			{"by its id, with its keys", func(f *fixture) {
+				alice := f.user("alice", "authenticated")
+				current, other := f.session(alice.ID), f.session(alice.ID)
+				f.sessionKey(alice.ID, current)
+				f.sessionKey(alice.ID, other)
+				id := f.idOf(other)
+				f.sessionExists(other).succeeds()
+				f.sessionEnd(current, id).succeeds()
+				f.sessionExists(other).fails(api.CodeSessionNotFound, noInfo)
+				f.sessionExists(current).succeeds()
+				equal(f.t, "keys", f.count("SELECT count(*) FROM apikeys"), 1)
+				f.sessionEnd(current, id).fails(api.CodeSessionNotFound, `{}`)
+				f.sessionEnd(current, f.idOf(current)).succeeds() // itself
+				f.sessionExists(current).fails(api.CodeSessionNotFound, noInfo)
+				equal(f.t, "keys", f.count("SELECT count(*) FROM apikeys"), 0)
+			}},
+			{"by an id that is not one's own", func(f *fixture) {
+				current, foreign := f.session(f.user("alice", "superuser").ID), f.session(f.user("bob", "authenticated").ID)
+				id := f.idOf(foreign)
+				for _, id := range []string{id, "", "x", store.NewUUID(), string(foreign), token.Sum(string(current)).String()} {
+					f.sessionEnd(current, id).fails(api.CodeSessionNotFound, `{}`)
+				}
+				f.sessionEnd(unknownToken, id).fails(api.CodeSessionNotFound, `{}`)
+				f.sessionExists(foreign).succeeds()
+				f.sessionExists(current).succeeds()
+			}},
+			{"by its id, expired", func(f *fixture) {
+				alice := f.user("alice", "authenticated")
+				old := f.session(alice.ID)
+				oldID := f.idOf(old)
+				f.clock.advance(23 * time.Hour)
+				current := f.session(alice.ID)
+				id := f.idOf(current)
+				f.clock.advance(time.Hour)
+				f.sessionEnd(old, id).fails(api.CodeSessionNotFound, `{}`)
+				f.sessionEnd(old, oldID).fails(api.CodeSessionNotFound, `{}`)
+				equal(f.t, "expired session", f.has(old), true)
+				f.sessionEnd(current, oldID).succeeds()
+				equal(f.t, "expired session", f.has(old), false)
+				f.sessionExists(current).succeeds()
+			}},
+			{"by its id, anonymous", func(f *fixture) {
+				mine, theirs := f.session(store.AnonymousID), f.session(store.AnonymousID)
+				f.sessionEnd(mine, f.idOf(theirs)).fails(api.CodeSessionNotFound, `{}`)
+				f.sessionExists(theirs).succeeds()
+				f.sessionEnd(mine, f.idOf(mine)).succeeds()
+				f.sessionExists(mine).fails(api.CodeSessionNotFound, noInfo)
+			}},
+		},
+		"session-list": {
+			{"what is shown", func(f *fixture) {
+				alice := f.user("alice", "authenticated")
+				result := f.newSession(with(func(p *api.SessionNewParams) {
+					p.UserID = api.Of(api.UserRef(alice.ID))
+					p.UserAgent = "Mozilla/5.0 (X11; Linux x86_64; rv:128.0) Gecko/20100101 Firefox/128.0"
+				})).succeeds()
+				first := *result.SessionToken
+				f.clock.advance(time.Hour)
+				second := f.session(alice.ID)
+				f.session(f.user("bob", "authenticated").ID)
+				expired := f.newSession(with(func(p *api.SessionNewParams) {
+					p.UserID = api.Of(api.UserRef(alice.ID))
+					p.Expires = "2026-02-03T05:05:06"
+				})).succeeds()
+				f.sessionExists(*expired.SessionToken).fails(api.CodeSessionNotFound, noInfo)
+				want := func(firstCurrent bool, seen any) any {
+					return []any{map[string]any{
+						"session_id": f.idOf(second), "current": !firstCurrent, "device": "tests", "ip_address": "192.0.2.1", "user_agent": "tests",
+						"created": "2026-02-03T05:05:06.000789", "last_seen": seen, "expires": "2026-02-04T05:05:06.000789",
+					}, map[string]any{
+						"session_id": f.idOf(first), "current": firstCurrent, "device": "Firefox on Linux", "ip_address": "192.0.2.7",
+						"user_agent": "Mozilla/5.0 (X11; Linux x86_64; rv:128.0) Gecko/20100101 Firefox/128.0",
+						"created":    "2026-02-03T04:05:06.000789", "last_seen": nil, "expires": "2030-01-02T03:04:05.500000",
+					}}
+				}
+				equal(f.t, "to the first", f.sessionList(first).keys["sessions"], want(true, nil))
+				f.sessionExists(second).succeeds()
+				const seen = "2026-02-03T05:05:06.000789"
+				equal(f.t, "to the second", f.sessionList(second).keys["sessions"], want(false, seen))
+				equal(f.t, "by one's own id", f.sessionListOf(second, alice.ID).keys["sessions"], want(false, seen))
+				f.clock.advance(59 * time.Second)
+				f.sessionExists(second).succeeds()
+				equal(f.t, "within the minute", f.sessionList(first).keys["sessions"], want(true, seen))
+				err := f.Store.FlushUses(f.t.Context())
+				if err != nil {
+					f.t.Fatal(err)
+				}
+				f.reopen()
+				equal(f.t, "after a restart", f.sessionList(first).keys["sessions"], want(true, seen))
+			}},
+			{"of no session", func(f *fixture) {
+				f.sessionList(unknownToken).fails(api.CodeSessionNotFound, noList)
+				s := f.session(f.user("alice", "authenticated").ID)
+				f.clock.advance(24 * time.Hour)
+				f.sessionList(s).fails(api.CodeSessionNotFound, noList)
+			}},
+			{"who may", func(f *fixture) {
+				alice, bob := f.user("alice", "authenticated"), f.user("bob", "authenticated")
+				staff, boss := f.user("sam", "staff"), f.user("boss", "superuser")
+				f.session(bob.ID)
+				asleep := f.session(f.user("sleeper", "superuser", inactive).ID)
+				for _, s := range []api.SessionToken{f.session(alice.ID), f.session(staff.ID), f.session(store.AnonymousID), f.session(store.LockedID), asleep} {
+					f.sessionListOf(s, bob.ID).fails(api.CodeNotPermitted, noList)
+					f.sessionListOf(s, 99).fails(api.CodeNotPermitted, noList)
+					f.sessionList(s).succeeds()
+				}
+				f.sessionListOf(f.session(alice.ID), store.AnonymousID).fails(api.CodeNotPermitted, noList)
+				s := f.session(boss.ID)
+				f.sessionListOf(s, 99).fails(api.CodeUserNotFound, noList)
+				list := f.sessionListOf(s, bob.ID).succeeds().Sessions
+				equal(f.t, "sessions of bob", len(list), 1)
+				equal(f.t, "current", list[0].Current, false)
+				equal(f.t, "anonymous sessions", len(f.sessionListOf(s, store.AnonymousID).succeeds().Sessions), 1)
+				none := f.user("none", "authenticated")
+				equal(f.t, "of a user without any", f.sessionListOf(s, none.ID).keys["sessions"], any([]any{}))
+			}},
+			{"of the anonymous user", func(f *fixture) {
+				f.session(store.AnonymousID)
+				mine := f.session(store.AnonymousID)
+				f.session(store.AnonymousID)
+				for _, o := range []outcome[api.SessionListResult]{f.sessionList(mine), f.sessionListOf(mine, store.AnonymousID)} {
+					list := o.succeeds().Sessions
+					equal(f.t, "sessions", len(list), 1)
+					equal(f.t, "current", list[0].Current, true)
+				}
+			}},
+			{"devices", func(f *fixture) {
+				for agent, want := range map[string]string{
+					"":                                "unknown device",
+					"  ":                              "unknown device",
+					"curl/8.5.0":                      "curl",
+					" Some Robot  ":                   "Some Robot",
+					"Mozilla/5.0 (Linux; Android 14)": "Android",
+					"Mozilla/5.0 (iPhone; CPU iPhone OS 17_0 like Mac OS X) AppleWebKit/605.1.15 (KHTML, like Gecko) Version/17.0 Mobile/15E148 Safari/604.1": "Safari on iOS",
+					"Mozilla/5.0 (Windows NT 10.0; Win64; x64) AppleWebKit/537.36 (KHTML, like Gecko) Chrome/126.0.0.0 Safari/537.36 Edg/126.0.0.0":           "Edge on Windows",
+					strings.Repeat("é", 280): strings.Repeat("é", 60),
+				} {
+					s := f.newSession(with(func(p *api.SessionNewParams) { p.UserAgent = agent })).succeeds().SessionToken
+					list := f.sessionList(*s).succeeds().Sessions
+					equal(f.t, agent, list[0].Device, want)
+				}
 			}},
 		},
 		"session-delete-userid": {

@@ -119,7 +119,7 @@ func (s *Server) UserLogout(ctx context.Context, p *api.UserLogoutParams) (api.U
 	if user.ID != p.UserID {
 		return result, api.Fail(api.CodeSessionUserMismatch)
 	}
-	_, err = s.SessionDelete(ctx, &api.SessionTokenParams{SessionToken: p.SessionToken})
+	_, err = s.SessionDelete(ctx, &api.SessionDeleteParams{SessionToken: p.SessionToken})
 	return result, err
 }
 

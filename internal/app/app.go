@@ -40,7 +40,7 @@ import (
 // then takes about 130 MB; it takes nothing when there are no requests.
 const replayCapacity = 1 << 22
 
-// flushEvery is how often it is written which API keys were used.
+// flushEvery is how often it is written which API keys and sessions were used.
 const flushEvery = time.Minute
 
 // purgeEvery is how often expired rows are deleted, give or take 5 %, so that
@@ -298,7 +298,7 @@ func (a *App) Run(ctx context.Context, listener net.Listener, ready func(net.Add
 	return errors.Join(err, a.store.FlushUses(context.WithoutCancel(ctx)), a.saveReplay())
 }
 
-// flushUses writes now and then which API keys were used.
+// flushUses writes now and then which API keys and sessions were used.
 func (a *App) flushUses(ctx context.Context) {
 	ticker := time.NewTicker(flushEvery)
 	defer ticker.Stop()
@@ -310,7 +310,7 @@ func (a *App) flushUses(ctx context.Context) {
 		}
 		err := a.store.FlushUses(ctx)
 		if err != nil && ctx.Err() == nil {
-			a.log.Error("which API keys were used could not be written; the next try is in a minute", "error", err)
+			a.log.Error("which API keys and sessions were used could not be written; the next try is in a minute", "error", err)
 		}
 	}
 }

@@ -11,6 +11,7 @@ func routes(s *action.Server) []dispatch.Route {
 	return []dispatch.Route{
 		dispatch.Handle(api.SessionNew, s.SessionNew),
 		dispatch.Handle(api.SessionExists, s.SessionExists),
+		dispatch.Handle(api.SessionList, s.SessionList),
 		dispatch.Handle(api.SessionDelete, s.SessionDelete),
 		dispatch.Handle(api.SessionDeleteUserID, s.SessionDeleteUserID),
 		dispatch.Handle(api.SessionSetInfo, s.SessionSetInfo),

@@ -94,6 +94,7 @@ var reserved = map[string]string{
 	"modernc.org":                     "internal/store",
 	"github.com/pressly/goose":        "internal/store",
 	"github.com/maypok86/otter":       "internal/store",
+	"github.com/mileusna/useragent":   "internal/action",
 	"github.com/rogpeppe/go-internal": "",
 	"pgregory.net/rapid":              "",
 	"github.com/google/go-cmp":        "",

@@ -50,6 +50,7 @@ func routesOf(s *action.Server) routes {
 	r := routes{}
 	handle(r, api.SessionNew, s.SessionNew)
 	handle(r, api.SessionExists, s.SessionExists)
+	handle(r, api.SessionList, s.SessionList)
 	handle(r, api.SessionDelete, s.SessionDelete)
 	handle(r, api.SessionDeleteUserID, s.SessionDeleteUserID)
 	handle(r, api.SessionSetInfo, s.SessionSetInfo)

@@ -319,6 +319,8 @@ func adopted(t testing.TB, before, got map[string][]row) map[string][]row {
 			switch table {
 			case "sessions":
 				r["session_token"] = digestLiteral(r["session_token"])
+				newUUID(t, r, got[table], "session_token", "session_id")
+				r["last_seen"] = "NULL"
 			case "apikeys":
 				r["session_token"], r["apikey"] = digestLiteral(r["session_token"]), digestLiteral(r["apikey"])
 				newKeyColumns(t, r, got[table])
@@ -361,12 +363,18 @@ var uuidForm = regexp.MustCompile(`^'[0-9a-f]{8}-[0-9a-f]{4}-4[0-9a-f]{3}-[89ab]
 // no two have the same id is what the index is for.
 func newKeyColumns(t testing.TB, r row, got []row) {
 	t.Helper()
-	r["key_id"] = find(t, got, "apikey", r["apikey"])["key_id"]
-	if !uuidForm.MatchString(r["key_id"]) {
-		r["key_id"] = "a UUID"
-	}
+	newUUID(t, r, got, "apikey", "key_id")
 	for _, column := range newColumns[1:] {
 		r[column] = "NULL"
+	}
+}
+
+// newUUID takes the id over that the row with the same key got, if it is one.
+func newUUID(t testing.TB, r row, got []row, key, column string) {
+	t.Helper()
+	r[column] = find(t, got, key, r[key])[column]
+	if !uuidForm.MatchString(r[column]) {
+		r[column] = "a UUID"
 	}
 }
 
@@ -374,14 +382,17 @@ func newKeyColumns(t testing.TB, r row, got []row) {
 var newColumns = []string{"key_id", "key_name", "key_prefix", "scopes", "last_used"}
 
 // beforeNewColumns takes the columns out of what rows should have become, when
-// the migration was not made yet.
+// their migration was not made yet.
 func beforeNewColumns(want, got map[string][]row) map[string][]row {
-	if _, made := got["apikeys"][0]["key_id"]; made {
-		return want
-	}
-	for _, table := range []string{"apikeys", "apikeys_nosession"} {
+	keys := append(slices.Clone(newColumns), "created")
+	for table, columns := range map[string][]string{
+		"apikeys": keys, "apikeys_nosession": keys, "sessions": {"session_id", "last_seen"},
+	} {
+		if _, made := got[table][0][columns[0]]; made {
+			continue
+		}
 		for _, r := range want[table] {
-			for _, column := range append(newColumns, "created") {
+			for _, column := range columns {
 				delete(r, column)
 			}
 		}

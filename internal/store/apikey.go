@@ -2,11 +2,8 @@ package store
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"slices"
-	"sync"
-	"sync/atomic"
 	"time"
 
 	"github.com/go-json-experiment/json"
@@ -50,7 +47,7 @@ type APIKey struct {
 	// Refresh is set for a KeySessionless.
 	Refresh RefreshToken
 
-	noted atomic.Int64 // the use that was last noted, Unix nanoseconds
+	lastUse lastUse
 }
 
 // A RefreshToken is what is stored of a refresh token.
@@ -112,9 +109,7 @@ func scanKey(row interface{ Scan(dest ...any) error }) (*APIKey, error) {
 	if k.Created.IsZero() {
 		k.Created = k.Issued
 	}
-	if !k.LastUsed.IsZero() {
-		k.noted.Store(k.LastUsed.UnixNano())
-	}
+	k.lastUse.read(k.LastUsed)
 	return &k, nil
 }
 
@@ -165,9 +160,7 @@ func (s *Store) APIKeysOf(ctx context.Context, userID int64) ([]*APIKey, error) 
 		if err != nil {
 			return nil, fmt.Errorf("list API keys: %w", err)
 		}
-		if used, ok := s.uses.of(key.Digest); ok {
-			key.LastUsed = used
-		}
+		key.LastUsed = s.keyUses.newest(key.Digest, key.LastUsed)
 		keys = append(keys, key)
 	}
 	err = rows.Err()
@@ -350,108 +343,6 @@ func (s *Store) HasOldKeys() bool { return s.oldKeys }
 // TokenKey returns the key of the checksums in tokens, which the database has
 // had since it was made or adopted.
 func (s *Store) TokenKey() []byte { return s.tokenKey }
-
-// noteUseEvery is how seldom the use of a key is written.
-const noteUseEvery = time.Hour
-
-// NoteUse notes that a key was used now. Nothing is written before
-// [Store.FlushUses].
-func (s *Store) NoteUse(k *APIKey) {
-	now := s.now()
-	last := k.noted.Load()
-	if since := now.UnixNano() - last; last != 0 && since >= 0 && since < int64(noteUseEvery) {
-		return
-	}
-	if k.noted.CompareAndSwap(last, now.UnixNano()) {
-		s.uses.put(k.Digest, now)
-	}
-}
-
-// keyUses are the uses of keys that were not written yet. What cannot be
-// written stays for the next try.
-type keyUses struct {
-	mu      sync.Mutex
-	pending map[token.Digest]time.Time
-}
-
-func (u *keyUses) put(digest token.Digest, at time.Time) {
-	u.mu.Lock()
-	defer u.mu.Unlock()
-	if u.pending == nil {
-		u.pending = map[token.Digest]time.Time{}
-	}
-	u.pending[digest] = at
-}
-
-func (u *keyUses) of(digest token.Digest) (time.Time, bool) {
-	u.mu.Lock()
-	defer u.mu.Unlock()
-	at, ok := u.pending[digest]
-	return at, ok
-}
-
-// take returns up to limit uses. They stay pending until done.
-func (u *keyUses) take(limit int) map[token.Digest]time.Time {
-	u.mu.Lock()
-	defer u.mu.Unlock()
-	batch := make(map[token.Digest]time.Time, min(limit, len(u.pending)))
-	for digest, at := range u.pending {
-		if len(batch) == limit {
-			break
-		}
-		batch[digest] = at
-	}
-	return batch
-}
-
-func (u *keyUses) done(batch map[token.Digest]time.Time) {
-	u.mu.Lock()
-	defer u.mu.Unlock()
-	for digest, at := range batch {
-		if u.pending[digest].Equal(at) {
-			delete(u.pending, digest)
-		}
-	}
-}
-
-// FlushUses writes the uses of keys that were noted, a few hundred in a
-// transaction, at most one an hour for each key. Without any it does nothing.
-func (s *Store) FlushUses(ctx context.Context) error {
-	const batchSize = 500
-	for {
-		batch := s.uses.take(batchSize)
-		if len(batch) == 0 {
-			return nil
-		}
-		err := s.Update(ctx, func(ctx context.Context, tx *Tx) error { return tx.recordUses(ctx, batch) })
-		if err != nil {
-			return fmt.Errorf("write the uses of API keys: %w", err)
-		}
-		s.uses.done(batch)
-	}
-}
-
-func (t *Tx) recordUses(ctx context.Context, uses map[token.Digest]time.Time) error {
-	for _, table := range keyTables {
-		// Another server may have written a use meanwhile.
-		update, err := t.tx.PrepareContext(ctx, "UPDATE "+table.name+
-			" SET last_used = ?1 WHERE apikey = ?2 AND (last_used IS NULL OR last_used <= ?3)")
-		if err != nil {
-			return classify(err)
-		}
-		for digest, at := range uses {
-			_, err := update.ExecContext(ctx, formatTime(at), digest.String(), formatTime(at.Add(-noteUseEvery)))
-			if err != nil {
-				return errors.Join(classify(err), update.Close())
-			}
-		}
-		err = update.Close()
-		if err != nil {
-			return classify(err)
-		}
-	}
-	return nil
-}
 
 // prepareKeys reads what the store must know about keys and tokens.
 func (s *Store) prepareKeys(ctx context.Context) error {

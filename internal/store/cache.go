@@ -8,8 +8,8 @@ import (
 	"authnzerver/internal/token"
 )
 
-// Sizes of the cache in rows. A session takes about 300 bytes, a key 600, and
-// a user about 1 KiB, so that a full cache stays under 90 MB.
+// Sizes of the cache in rows. A session takes about 400 bytes, a key 600, and
+// a user about 1 KiB, so that a full cache stays under 100 MB.
 const (
 	cachedSessions = 100_000
 	cachedKeys     = 50_000

@@ -1,6 +1,7 @@
 package store_test
 
 import (
+	order "cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -14,6 +15,7 @@ import (
 	"time"
 
 	"github.com/google/go-cmp/cmp"
+	"github.com/google/go-cmp/cmp/cmpopts"
 	"pgregory.net/rapid"
 
 	"authnzerver/internal/store"
@@ -23,7 +25,7 @@ import (
 // A model is what a store should hold, in plain maps.
 type model struct {
 	users    map[int64]store.User
-	sessions map[token.Digest]store.Session
+	sessions map[token.Digest]*store.Session
 	lastID   int64
 }
 
@@ -40,9 +42,24 @@ func (m *model) emailOwner(email string) int64 {
 	return 0
 }
 
+// sessionsOf returns the sessions of a user that have not expired, the newest
+// first.
+func (m *model) sessionsOf(userID int64, now time.Time) []*store.Session {
+	var found []*store.Session
+	for _, s := range m.sessions {
+		if s.UserID == userID && s.Expires.After(now) {
+			found = append(found, s)
+		}
+	}
+	slices.SortFunc(found, func(a, b *store.Session) int {
+		return order.Or(b.Created.Compare(a.Created), strings.Compare(a.ID, b.ID))
+	})
+	return found
+}
+
 func (m *model) deleteSessionsOf(userID int64, except token.Digest) int {
 	before := len(m.sessions)
-	maps.DeleteFunc(m.sessions, func(d token.Digest, s store.Session) bool { return s.UserID == userID && d != except })
+	maps.DeleteFunc(m.sessions, func(d token.Digest, s *store.Session) bool { return s.UserID == userID && d != except })
 	return before - len(m.sessions)
 }
 
@@ -178,7 +195,7 @@ func operations() map[string]operation {
 					if _, ok := m.users[id]; !ok {
 						return store.ErrReference
 					}
-					m.sessions[s.Digest] = *s
+					m.sessions[s.Digest] = s
 					return nil
 				}
 		},
@@ -190,8 +207,10 @@ func operations() map[string]operation {
 					if !ok {
 						return store.ErrNotFound
 					}
-					s.ExtraInfo = info
-					m.sessions[digest] = s
+					m.sessions[digest] = &store.Session{
+						Digest: s.Digest, ID: s.ID, IPAddress: s.IPAddress, UserAgent: s.UserAgent, UserID: s.UserID,
+						Created: s.Created, Expires: s.Expires, ExtraInfo: info,
+					}
 					return nil
 				}
 		},
@@ -208,6 +227,32 @@ func operations() map[string]operation {
 						t.Fatalf("DeleteSession is %t", found)
 					}
 					delete(m.sessions, digest)
+					return nil
+				}
+		},
+		"DeleteSessionByID": func(t *rapid.T) (func(context.Context, *store.Tx) error, func(*model, time.Time) error) {
+			// That of the newest session of one user, in the name of another.
+			id, caller := drawUser.Draw(t, "user"), drawUser.Draw(t, "caller")
+			var listed []*store.Session
+			var found bool
+			return func(ctx context.Context, tx *store.Tx) (err error) {
+					listed, err = tx.SessionsOf(ctx, id)
+					if err == nil && len(listed) > 0 {
+						found, err = tx.DeleteSessionByID(ctx, caller, listed[0].ID)
+					}
+					return err
+				},
+				func(m *model, now time.Time) error {
+					want := m.sessionsOf(id, now)
+					if diff := cmp.Diff(want, listed, visibleFields, cmpopts.EquateEmpty()); diff != "" {
+						t.Fatalf("SessionsOf(%d) (-model +store):\n%s", id, diff)
+					}
+					if found != (len(want) > 0 && caller == id) {
+						t.Fatalf("DeleteSessionByID is %t", found)
+					}
+					if found {
+						delete(m.sessions, want[0].Digest)
+					}
 					return nil
 				}
 		},
@@ -230,7 +275,7 @@ func operations() map[string]operation {
 				},
 				func(m *model, now time.Time) error {
 					before := len(m.sessions)
-					maps.DeleteFunc(m.sessions, func(_ token.Digest, s store.Session) bool { return s.Expires.Before(now) })
+					maps.DeleteFunc(m.sessions, func(_ token.Digest, s *store.Session) bool { return s.Expires.Before(now) })
 					same(t, "DeleteExpiredSessions", &n, before-len(m.sessions))
 					return nil
 				}
@@ -260,7 +305,7 @@ func TestStoreEqualsAModel(t *testing.T) {
 		if err != nil {
 			rt.Fatal(err)
 		}
-		m := &model{users: map[int64]store.User{}, sessions: map[token.Digest]store.Session{}, lastID: 3}
+		m := &model{users: map[int64]store.User{}, sessions: map[token.Digest]*store.Session{}, lastID: 3}
 		err = s.View(t.Context(), func(ctx context.Context, tx *store.Tx) error {
 			users, err := tx.Users(ctx)
 			for _, u := range users {
@@ -321,7 +366,7 @@ func compare(t *rapid.T, s *store.Store, m *model, now time.Time) {
 		if err != nil {
 			t.Fatalf("session %s: %v", secret, err)
 		}
-		if diff := cmp.Diff(want, *got) + cmp.Diff(m.users[want.UserID], *user); diff != "" {
+		if diff := cmp.Diff(want, got, visibleFields) + cmp.Diff(m.users[want.UserID], *user); diff != "" {
 			t.Fatalf("session %s (-model +store):\n%s", secret, diff)
 		}
 	}

@@ -191,7 +191,7 @@ func TestSessionsUnderNoDigest(t *testing.T) {
 	u := f.insertUser("u")
 	raw := rawSQLite(t, path)
 	plant := func() {
-		mustExec(t, raw, "INSERT INTO sessions VALUES ('clear token', 'ip', 'agent', ?, ?2, ?2, NULL)", u.ID, stored(start.Add(-time.Hour)))
+		mustExec(t, raw, "INSERT INTO sessions VALUES ('clear token', 'ip', 'agent', ?, ?2, ?2, NULL, 'id', NULL)", u.ID, stored(start.Add(-time.Hour)))
 	}
 	for _, tt := range []struct {
 		name string

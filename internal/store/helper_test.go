@@ -12,6 +12,8 @@ import (
 	"testing"
 	"time"
 
+	"github.com/google/go-cmp/cmp/cmpopts"
+
 	"authnzerver/internal/store"
 	"authnzerver/internal/token"
 )
@@ -187,6 +189,9 @@ func newSession(secret string, userID int64, now time.Time) *store.Session {
 		Created: now, Expires: now.Add(time.Hour),
 	}
 }
+
+// visibleFields compares sessions by what their readers see.
+var visibleFields = cmpopts.IgnoreUnexported(store.Session{})
 
 func (f *fixture) insertSession(secret string, userID int64) *store.Session {
 	f.t.Helper()

@@ -12,7 +12,9 @@ import (
 // A Session is a row of the table sessions. Sessions that a Store returned are
 // shared: do not change them.
 type Session struct {
-	Digest    token.Digest
+	Digest token.Digest
+	// ID is a UUID, by which the session can be named without its token.
+	ID        string
 	IPAddress string
 	UserAgent string
 	UserID    int64
@@ -20,15 +22,20 @@ type Session struct {
 	Expires   time.Time
 	// ExtraInfo is JSON text, nil for none.
 	ExtraInfo []byte
+	// LastSeen is zero for a session that was never seen. In a session that a
+	// Tx returned it may lag by a minute, in one that a Store returned by more.
+	LastSeen time.Time
+
+	lastUse lastUse
 }
 
-const sessionColumns = "session_token, ip_address, user_agent, user_id, created, expires, extra_info_json"
+const sessionColumns = "session_token, session_id, ip_address, user_agent, user_id, created, expires, extra_info_json, last_seen"
 
 func scanSession(row interface{ Scan(dest ...any) error }) (*Session, error) {
 	var s Session
 	var digest string
-	err := row.Scan(&digest, &s.IPAddress, &s.UserAgent, &s.UserID,
-		timeColumn{&s.Created}, timeColumn{&s.Expires}, jsonColumn{&s.ExtraInfo})
+	err := row.Scan(&digest, &s.ID, &s.IPAddress, &s.UserAgent, &s.UserID,
+		timeColumn{&s.Created}, timeColumn{&s.Expires}, jsonColumn{&s.ExtraInfo}, timeColumn{&s.LastSeen})
 	if err != nil {
 		return nil, classify(err)
 	}
@@ -36,7 +43,18 @@ func scanSession(row interface{ Scan(dest ...any) error }) (*Session, error) {
 	if err != nil {
 		return nil, fmt.Errorf("stored session: %w", err)
 	}
+	s.lastUse.read(s.LastSeen)
 	return &s, nil
+}
+
+// scanSession is scanSession with what was not written yet.
+func (t *Tx) scanSession(row interface{ Scan(dest ...any) error }) (*Session, error) {
+	s, err := scanSession(row)
+	if err != nil {
+		return nil, err
+	}
+	s.LastSeen = t.seen.newest(s.Digest, s.LastSeen)
+	return s, nil
 }
 
 // Session returns the session with this digest and its user, unless it has
@@ -68,7 +86,7 @@ func (s *Store) Session(ctx context.Context, digest token.Digest) (*Session, *Us
 
 // Session returns the session with this digest unless it has expired.
 func (t *Tx) Session(ctx context.Context, digest token.Digest) (*Session, error) {
-	session, err := scanSession(t.tx.QueryRowContext(ctx,
+	session, err := t.scanSession(t.tx.QueryRowContext(ctx,
 		"SELECT "+sessionColumns+" FROM sessions WHERE session_token = ? AND expires > ?", digest.String(), formatTime(t.now)))
 	if err != nil {
 		return nil, fmt.Errorf("read session: %w", err)
@@ -76,10 +94,43 @@ func (t *Tx) Session(ctx context.Context, digest token.Digest) (*Session, error)
 	return session, nil
 }
 
-// InsertSession adds a session. A user who does not exist is ErrReference.
+// maxSessions is how many sessions of a user are listed, more than anybody
+// looks through.
+const maxSessions = 1000
+
+// SessionsOf returns the sessions of a user that have not expired, the newest
+// first, at most 1000 of them.
+func (t *Tx) SessionsOf(ctx context.Context, userID int64) ([]*Session, error) {
+	// By the user alone: an index of dates would lead through the sessions of
+	// all users.
+	rows, err := t.tx.QueryContext(ctx, "SELECT "+sessionColumns+` FROM sessions
+		WHERE user_id = ? AND +expires > ? ORDER BY +created DESC, session_id LIMIT ?`, userID, formatTime(t.now), maxSessions)
+	if err != nil {
+		return nil, fmt.Errorf("list sessions: %w", classify(err))
+	}
+	defer rows.Close()
+	var sessions []*Session
+	for rows.Next() {
+		session, err := t.scanSession(rows)
+		if err != nil {
+			return nil, fmt.Errorf("list sessions: %w", err)
+		}
+		sessions = append(sessions, session)
+	}
+	err = rows.Err()
+	if err != nil {
+		return nil, fmt.Errorf("list sessions: %w", classify(err))
+	}
+	return sessions, nil
+}
+
+// InsertSession adds a session and sets its ID. A user who does not exist is
+// ErrReference.
 func (t *Tx) InsertSession(ctx context.Context, s *Session) error {
-	_, err := t.exec(ctx, "INSERT INTO sessions ("+sessionColumns+") VALUES (?, ?, ?, ?, ?, ?, ?)",
-		s.Digest.String(), s.IPAddress, s.UserAgent, s.UserID, formatTime(s.Created), formatTime(s.Expires), jsonText(s.ExtraInfo))
+	s.ID = NewUUID()
+	_, err := t.exec(ctx, "INSERT INTO sessions ("+sessionColumns+") VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)",
+		s.Digest.String(), s.ID, s.IPAddress, s.UserAgent, s.UserID, formatTime(s.Created), formatTime(s.Expires),
+		jsonText(s.ExtraInfo), nullTime(s.LastSeen))
 	if err != nil {
 		return fmt.Errorf("insert session: %w", err)
 	}
@@ -93,6 +144,16 @@ func (t *Tx) DeleteSession(ctx context.Context, digest token.Digest) (bool, erro
 	n, err := t.exec(ctx, "DELETE FROM sessions WHERE session_token = ?", digest.String())
 	if err != nil {
 		return false, fmt.Errorf("delete session: %w", err)
+	}
+	return n > 0, nil
+}
+
+// DeleteSessionByID deletes the session of a user with this public id, expired
+// or not, with its API keys. It reports whether there was one.
+func (t *Tx) DeleteSessionByID(ctx context.Context, userID int64, id string) (bool, error) {
+	n, err := t.deleteSessions(ctx, "DELETE FROM sessions WHERE session_id = ? AND user_id = ? RETURNING session_token", id, userID)
+	if err != nil {
+		return false, fmt.Errorf("delete session by its id: %w", err)
 	}
 	return n > 0, nil
 }

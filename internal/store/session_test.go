@@ -45,7 +45,7 @@ func TestSession(t *testing.T) {
 				if err != nil {
 					t.Fatal(err)
 				}
-				if diff := cmp.Diff(s, got); diff != "" {
+				if diff := cmp.Diff(s, got, visibleFields); diff != "" {
 					t.Errorf("Store.Session (-inserted +read):\n%s", diff)
 				}
 				if diff := cmp.Diff(u, user); diff != "" {
@@ -54,7 +54,7 @@ func TestSession(t *testing.T) {
 			}
 			f.view(func(ctx context.Context, tx *store.Tx) error {
 				got, err := tx.Session(ctx, s.Digest)
-				if diff := cmp.Diff(s, got); diff != "" {
+				if diff := cmp.Diff(s, got, visibleFields); diff != "" {
 					t.Errorf("Tx.Session (-inserted +read):\n%s", diff)
 				}
 				return err
@@ -140,6 +140,199 @@ func TestDeleteSession(t *testing.T) {
 			wantErr(t, "deleted session", err, store.ErrNotFound)
 		}
 	})
+}
+
+// TestDeleteSessionByID: the very next read misses the session and its keys,
+// although they were in memory.
+func TestDeleteSessionByID(t *testing.T) {
+	everywhere(t, func(t *testing.T, f *fixture) {
+		u, v := f.insertUser("u"), f.insertUser("v")
+		live, kept, foreign := f.insertSession("live", u.ID), f.insertSession("kept", u.ID), f.insertSession("foreign", v.ID)
+		expired := newSession("expired", u.ID, start.Add(-24*time.Hour))
+		key := newAPIKey("key", u.ID)
+		key.Kind, key.Session, key.Refresh = store.KeyOfSession, live.Digest, store.RefreshToken{}
+		f.update(func(ctx context.Context, tx *store.Tx) error {
+			return errors.Join(tx.InsertSession(ctx, expired), tx.InsertAPIKey(ctx, key))
+		})
+		all := []*store.Session{live, kept, foreign}
+		ids := map[string]bool{expired.ID: true}
+		for _, s := range all { // into memory
+			ids[s.ID] = true
+			_, _, err := f.Session(t.Context(), s.Digest)
+			wantErr(t, "before", err, nil)
+		}
+		equal(t, "ids", len(ids), 4)
+		gone := map[token.Digest]bool{}
+		for _, tt := range []struct {
+			name   string
+			user   int64
+			id     string
+			digest token.Digest
+			want   bool
+		}{
+			{"of another user", u.ID, foreign.ID, foreign.Digest, false},
+			{"of nobody", 99, live.ID, live.Digest, false},
+			{"no id", u.ID, "", token.Digest{}, false},
+			{"the digest", u.ID, live.Digest.String(), live.Digest, false},
+			{"live", u.ID, live.ID, live.Digest, true},
+			{"again", u.ID, live.ID, live.Digest, false},
+			{"expired", u.ID, expired.ID, expired.Digest, true},
+		} {
+			f.update(func(ctx context.Context, tx *store.Tx) error {
+				found, err := tx.DeleteSessionByID(ctx, tt.user, tt.id)
+				equal(t, tt.name, found, tt.want)
+				return err
+			})
+			gone[tt.digest] = gone[tt.digest] || tt.want
+			for _, s := range all {
+				var want error
+				if gone[s.Digest] {
+					want = store.ErrNotFound
+				}
+				_, _, err := f.Session(t.Context(), s.Digest)
+				wantErr(t, tt.name+": afterwards", err, want)
+			}
+		}
+		f.view(func(ctx context.Context, tx *store.Tx) error {
+			_, err := tx.APIKey(ctx, key.Digest)
+			wantErr(t, "key of the session", err, store.ErrNotFound)
+			return nil
+		})
+	})
+}
+
+func TestSessionsOf(t *testing.T) {
+	everywhere(t, func(t *testing.T, f *fixture) {
+		u, v := f.insertUser("u"), f.insertUser("v")
+		list := func(userID int64) (secrets string) {
+			f.view(func(ctx context.Context, tx *store.Tx) error {
+				sessions, err := tx.SessionsOf(ctx, userID)
+				for _, s := range sessions {
+					for _, secret := range []string{"a", "b", "c", "v"} {
+						if s.Digest == token.Sum(secret) {
+							secrets += secret
+						}
+					}
+				}
+				return err
+			})
+			return secrets
+		}
+		equal(t, "none", list(u.ID), "")
+		for _, secret := range []string{"b", "a", "c"} {
+			f.insertSession(secret, u.ID)
+			f.clock.advance(time.Minute)
+		}
+		f.insertSession("v", v.ID)
+		equal(t, "newest first", list(u.ID), "cab")
+		equal(t, "another user", list(v.ID), "v")
+		equal(t, "nobody", list(99), "")
+		f.clock.advance(57 * time.Minute) // the end of the oldest
+		equal(t, "without the expired", list(u.ID), "ca")
+		const limit = 1000
+		f.update(func(ctx context.Context, tx *store.Tx) error {
+			var errs []error
+			for i := range limit + 1 {
+				errs = append(errs, tx.InsertSession(ctx, newSession(fmt.Sprint("many ", i), u.ID, tx.Now())))
+			}
+			return errors.Join(errs...)
+		})
+		f.view(func(ctx context.Context, tx *store.Tx) error {
+			sessions, err := tx.SessionsOf(ctx, u.ID)
+			equal(t, "many", len(sessions), limit)
+			return err
+		})
+	})
+}
+
+// TestSeenSessions: a session is noted once a minute, in memory, and what is
+// listed has it before and after it is written.
+func TestSeenSessions(t *testing.T) {
+	t.Parallel()
+	f, path := newFile(t)
+	u := f.insertUser("u")
+	s, never := f.insertSession("s", u.ID), f.insertSession("never", u.ID)
+	raw := rawSQLite(t, path)
+	seen := func() {
+		t.Helper()
+		session, _, err := f.Session(t.Context(), s.Digest)
+		if err != nil {
+			t.Fatal(err)
+		}
+		f.NoteSeen(session)
+	}
+	flush := func() {
+		t.Helper()
+		err := f.FlushUses(t.Context())
+		if err != nil {
+			t.Fatal(err)
+		}
+	}
+	written := func() string {
+		t.Helper()
+		return one[string](t, raw, "SELECT coalesce(last_seen, '') FROM sessions WHERE session_token = ?", s.Digest.String())
+	}
+	listed := func(want time.Time) {
+		t.Helper()
+		f.view(func(ctx context.Context, tx *store.Tx) error {
+			sessions, err := tx.SessionsOf(ctx, u.ID)
+			for _, session := range sessions {
+				if session.Digest == never.Digest {
+					equal(t, "last seen of the other", session.LastSeen, time.Time{})
+				} else {
+					equal(t, "last seen", session.LastSeen, want)
+				}
+			}
+			return err
+		})
+	}
+	listed(time.Time{})
+	seen()
+	listed(start)
+	equal(t, "written before the flush", written(), "")
+	flush()
+	listed(start)
+	equal(t, "written by the flush", written(), stored(start))
+	for range 59 {
+		f.clock.advance(time.Second)
+		seen()
+	}
+	flush()
+	listed(start)
+	equal(t, "written within the minute", written(), stored(start))
+	f.clock.advance(time.Second)
+	seen()
+	listed(start.Add(time.Minute))
+	flush()
+	equal(t, "written after the minute", written(), stored(start.Add(time.Minute)))
+	// What another server wrote later is not overwritten.
+	f.clock.advance(time.Minute)
+	seen()
+	mustExec(t, raw, "UPDATE sessions SET last_seen = ? WHERE session_token = ?", stored(start.Add(150*time.Second)), s.Digest.String())
+	flush()
+	equal(t, "written by another server", written(), stored(start.Add(150*time.Second)))
+	// A session that ended meanwhile is in nobody's way.
+	f.clock.advance(time.Hour / 4)
+	seen()
+	f.update(func(ctx context.Context, tx *store.Tx) error {
+		_, err := tx.DeleteSession(ctx, s.Digest)
+		return err
+	})
+	flush()
+	equal(t, "sessions", one[int](t, raw, "SELECT count(*) FROM sessions WHERE last_seen IS NOT NULL"), 0)
+}
+
+// TestSeeingACachedSession allocates nothing within the minute.
+func TestSeeingACachedSession(t *testing.T) {
+	f, _ := newFile(t)
+	session, _, err := f.Session(t.Context(), f.insertSession("s", 2).Digest)
+	if err != nil {
+		t.Fatal(err)
+	}
+	f.NoteSeen(session)
+	if n := testing.AllocsPerRun(100, func() { f.NoteSeen(session) }); n != 0 {
+		t.Errorf("noting a session again makes %v allocations, want none", n)
+	}
 }
 
 func TestDeleteSessionsOf(t *testing.T) {

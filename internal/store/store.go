@@ -61,10 +61,11 @@ type Store struct {
 	userByID        *sql.Stmt
 	keyByDigest     *sql.Stmt
 
-	cache    *cache
-	uses     keyUses
-	oldKeys  bool
-	tokenKey []byte
+	cache       *cache
+	keyUses     *uses
+	sessionUses *uses
+	oldKeys     bool
+	tokenKey    []byte
 
 	foreignCheck atomic.Int64 // when data_version was last looked at, Unix nanoseconds
 	foreignMu    sync.Mutex
@@ -91,7 +92,10 @@ func Open(ctx context.Context, o Options) (*Store, error) {
 	if o.Log == nil {
 		o.Log = slog.New(slog.DiscardHandler)
 	}
-	s := &Store{path: path, normalize: o.NormalizeEmail, now: o.Now, log: o.Log, cache: newCache()}
+	s := &Store{
+		path: path, normalize: o.NormalizeEmail, now: o.Now, log: o.Log,
+		cache: newCache(), keyUses: usesOfKeys(), sessionUses: usesOfSessions(),
+	}
 	err = s.open(ctx)
 	if err != nil {
 		return nil, errors.Join(fmt.Errorf("open database %s: %w", path, err), s.Close())
@@ -162,7 +166,12 @@ type Tx struct {
 	tx        *sql.Tx
 	now       time.Time
 	normalize func(string) string
+	seen      *uses // of sessions
 	touched   touched
+}
+
+func (s *Store) newTx(tx *sql.Tx) *Tx {
+	return &Tx{tx: tx, now: s.now(), normalize: s.normalize, seen: s.sessionUses}
 }
 
 // Now is the transaction's one reading of the clock.
@@ -177,7 +186,7 @@ func (s *Store) View(ctx context.Context, fn func(context.Context, *Tx) error) e
 		return fmt.Errorf("begin: %w", classify(err))
 	}
 	defer tx.Rollback() // a read transaction has nothing to lose
-	return fn(ctx, &Tx{tx: tx, now: s.now(), normalize: s.normalize})
+	return fn(ctx, s.newTx(tx))
 }
 
 // Update runs fn in a transaction and commits when fn returns nil. When it
@@ -194,7 +203,7 @@ func (s *Store) Update(ctx context.Context, fn func(context.Context, *Tx) error)
 	if err != nil {
 		return fmt.Errorf("begin: %w", classify(err))
 	}
-	t := &Tx{tx: tx, now: s.now(), normalize: s.normalize}
+	t := s.newTx(tx)
 	err = s.noticeForeignWrites(ctx, tx)
 	if err == nil {
 		err = fn(ctx, t)
