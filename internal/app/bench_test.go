@@ -15,6 +15,7 @@ import (
 	"authnzerver/client"
 	"authnzerver/internal/app"
 	"authnzerver/internal/config"
+	"authnzerver/internal/token"
 	"authnzerver/internal/wire"
 )
 
@@ -31,6 +32,7 @@ func newHandler(b *testing.B, secret string) http.Handler {
 		PIISalt:      "salt",
 		Workers:      1,
 		Argon2:       "m=7168,t=1,p=1",
+		APIKeyPrefix: token.DefaultPrefix,
 		PassPolicy:   "min_pass_length:12; max_unsafe_similarity:50; max_char_frequency:0.3; min_pwned_matches:25",
 	}, slog.New(slog.DiscardHandler))
 	if err != nil {
