@@ -69,3 +69,47 @@ type UserCheckLimitParams struct {
 
 // UserCheckLimitResult is the empty result of [UserCheckLimit].
 type UserCheckLimitResult struct{}
+
+// UserCountLimit counts something that a user does against a limit of the
+// user's role, such as max_requests_per_minute. success is the answer: whether
+// the limit lets it pass. What does not pass costs nothing.
+//
+// Limits can be counted when their names end in _per_second, _per_minute,
+// _per_hour or _per_day: no such span of time, whenever it begins, has more than
+// the limit. Of a limit above 64, what was counted may go on counting for up to a
+// 64th of the span longer. A limit that the role does not have is not
+// limited. With apikey_dict the count is the key's own and not the user's.
+var UserCountLimit = define[UserCountLimitParams, UserCountLimitResult](Spec{
+	Name:     "user-count-limit",
+	Limit:    LimitUser,
+	Fails:    []Code{CodeLimitCheckFailed, CodeLimitNotCountable, CodeUserNotValid, CodeKeyNotValid, CodeOverLimit},
+	Done:     "The limit lets this pass.",
+	Addition: true,
+})
+
+// UserCountLimitParams are the parameters of [UserCountLimit].
+type UserCountLimitParams struct {
+	// UserID is the user.
+	UserID int64 `json:"user_id"`
+	// UserRole is the user's role; it must be the one in the database.
+	UserRole string `json:"user_role"`
+	// LimitName is one of the limits of the role.
+	LimitName string `json:"limit_name"`
+	// Cost is how many are counted, 1 if it is left out. 0 only looks.
+	Cost Opt[int64] `json:"cost,omitzero" min:"0" max:"1000000000"`
+	// APIKeyDict is the API key of either kind that the user acts with; uid, rol
+	// and tkn count.
+	APIKeyDict Strict[Null[APIKey]] `json:"apikey_dict,omitzero"`
+}
+
+// UserCountLimitResult is the result of [UserCountLimit]. All of it is null when
+// the role does not have the limit.
+type UserCountLimitResult struct {
+	// Max is the limit.
+	Max *int64 `json:"limit" failure:"present"`
+	// Remaining is how many more may be counted at once.
+	Remaining *int64 `json:"remaining" failure:"present"`
+	// Reset is in how many seconds, rounded up, all of the limit remains if
+	// nothing more is counted.
+	Reset *int64 `json:"reset" failure:"present"`
+}

@@ -3,6 +3,7 @@ package api
 import (
 	"slices"
 	"strings"
+	"time"
 )
 
 // A Code names a kind of failure. Clients switch on it; it is the reply's
@@ -27,6 +28,7 @@ const (
 	CodeUpdateFailed        Code = "update_failed"
 	CodeInvalidCredentials  Code = "invalid_credentials"
 	CodeUserLocked          Code = "user_locked"
+	CodeTooManyFailures     Code = "too_many_failures"
 	CodeInvalidEmail        Code = "invalid_email"
 	CodeInvalidFullName     Code = "invalid_full_name"
 	CodeInvalidPassword     Code = "invalid_password"
@@ -50,6 +52,7 @@ const (
 	CodeRelatedNotFound     Code = "related_users_not_found"
 	CodeActionNotPermitted  Code = "action_not_permitted"
 	CodeLimitCheckFailed    Code = "limit_check_failed"
+	CodeLimitNotCountable   Code = "limit_not_countable"
 	CodeOverLimit           Code = "over_limit"
 	CodePasswordInsecure    Code = "password_insecure"
 	CodePasswordWrong       Code = "current_password_wrong"
@@ -138,6 +141,7 @@ var codes = []CodeInfo{
 
 	{CodeInvalidCredentials, "unknown, inactive or unverified user, or wrong password", messageCredentials, false, false},
 	{CodeUserLocked, "the user is locked or not active", "This account is locked.", false, false},
+	{CodeTooManyFailures, "too many wrong passwords; the account is closed to this client until retry_after has passed", "There were too many wrong passwords. Please try again later.", false, false},
 	{CodePasswordWrong, "the current password is wrong", messageCredentials, false, false},
 	{CodePasswordUnchanged, "the new password equals the current one", "The new password must differ from the current one.", false, false},
 	{CodePasswordInsecure, "the password breaks the password policy", "The password is not secure enough.", false, false},
@@ -170,6 +174,7 @@ var codes = []CodeInfo{
 	{CodeRelatedNotFound, "the owner or a user shared with does not exist or is not active", messageDenied, false, false},
 	{CodeActionNotPermitted, "the policy does not permit this action", messageDenied, false, false},
 	{CodeLimitCheckFailed, "the policy has no such role or limit type", "The check could not be made.", false, false},
+	{CodeLimitNotCountable, "limit_name does not end in _per_second, _per_minute, _per_hour or _per_day, or values must be greater than this limit", "The check could not be made.", false, false},
 	{CodeOverLimit, "the value is not within the limit", messageDenied, false, false},
 
 	{CodeNotAllowedToIssue, "the caller is not an active user in this role, or may not make API keys", messageKeyNotMade, false, false},
@@ -219,7 +224,14 @@ type Failure struct {
 	Messages []string
 	// Problems is set when Code is [CodeInvalidParams].
 	Problems []Problem
+	// RetryAfter is how long to wait before the next try; 0 when waiting makes
+	// no difference. Replies have it as whole seconds, rounded up.
+	RetryAfter time.Duration
 }
+
+// retryAfter is the wait that is asked for when something may work again a
+// little later.
+const retryAfter = time.Second
 
 // Error returns the code and the reason.
 func (f *Failure) Error() string { return string(f.Code) + ": " + f.Reason }
@@ -240,7 +252,11 @@ func Fail(c Code, messages ...string) *Failure {
 	if len(messages) == 0 {
 		messages = []string{info.Message}
 	}
-	return &Failure{Code: c, Reason: info.Reason, Messages: messages}
+	f := &Failure{Code: c, Reason: info.Reason, Messages: messages}
+	if info.Retryable {
+		f.RetryAfter = retryAfter
+	}
+	return f
 }
 
 // FailFields returns the failure with the names of the fields it is about

@@ -84,7 +84,7 @@ var UserChangePassNoSession = define[UserChangePassNoSessionParams, UserChangePa
 
 func changePassFails(more ...Code) []Code {
 	return append(more, CodeUserNotFound, CodePasswordWrong, CodePasswordUnchanged, CodeNewPasswordInsecure,
-		CodePasswordNotChanged, CodeProtectedUser, CodeBusy)
+		CodePasswordNotChanged, CodeProtectedUser, CodeTooManyFailures, CodeBusy)
 }
 
 // UserChangePassNoSessionParams are the parameters of

@@ -5,6 +5,8 @@ import (
 	"errors"
 	"fmt"
 	"reflect"
+	"strconv"
+	"time"
 
 	"github.com/go-json-experiment/json"
 	"github.com/go-json-experiment/json/jsontext"
@@ -126,7 +128,12 @@ func appendReason(dst []byte, f *Failure) []byte {
 	dst = append(dst, `"failure_code":`...)
 	dst = appendText(dst, string(f.Code))
 	dst = append(dst, `,"failure_reason":`...)
-	return appendText(dst, f.Reason)
+	dst = appendText(dst, f.Reason)
+	if f.RetryAfter > 0 {
+		dst = append(dst, `,"retry_after":`...)
+		dst = strconv.AppendInt(dst, int64((f.RetryAfter+time.Second-1)/time.Second), 10)
+	}
+	return dst
 }
 
 func appendText(dst []byte, text string) []byte {
@@ -155,6 +162,9 @@ type Reply struct {
 	Failure *Failure
 }
 
+// maxRetry is the longest wait that is taken from a reply: a year in seconds.
+const maxRetry = 366 * 24 * 3600
+
 // ParseReply reads the JSON text of an opened reply.
 func ParseReply(text []byte) (*Reply, error) {
 	var wire struct {
@@ -164,6 +174,7 @@ func ParseReply(text []byte) (*Reply, error) {
 		ReqID    jsontext.Value `json:"reqid"`
 		Code     Code           `json:"failure_code"`
 		Reason   string         `json:"failure_reason"`
+		Retry    int64          `json:"retry_after"`
 	}
 	if err := json.Unmarshal(text, &wire); err != nil {
 		return nil, fmt.Errorf("read reply: %w", err)
@@ -175,7 +186,10 @@ func ParseReply(text []byte) (*Reply, error) {
 	if reply.Success {
 		return reply, nil
 	}
-	reply.Failure = &Failure{Code: wire.Code, Reason: wire.Reason, Messages: wire.Messages}
+	reply.Failure = &Failure{
+		Code: wire.Code, Reason: wire.Reason, Messages: wire.Messages,
+		RetryAfter: time.Duration(min(max(0, wire.Retry), maxRetry)) * time.Second,
+	}
 	if wire.Code == CodeInvalidParams {
 		var nested struct {
 			Response struct {

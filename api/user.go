@@ -13,7 +13,7 @@ var UserLogin = define[UserLoginParams, UserCheckResult](Spec{
 	Name:   "user-login",
 	Limit:  LimitFixed10,
 	Hashes: 2,
-	Fails:  []Code{CodeSessionNotFound, CodeInvalidCredentials, CodeUserLocked, CodeBusy},
+	Fails:  []Code{CodeSessionNotFound, CodeInvalidCredentials, CodeUserLocked, CodeTooManyFailures, CodeBusy},
 	Done:   "You are logged in.",
 })
 
@@ -66,7 +66,7 @@ var UserPasscheck = define[UserPasscheckParams, UserCheckResult](Spec{
 	ReadOnly: true,
 	Limit:    LimitUser,
 	Hashes:   1,
-	Fails:    []Code{CodeSessionNotFound, CodeInvalidCredentials, CodeUserLocked, CodeBusy},
+	Fails:    []Code{CodeSessionNotFound, CodeInvalidCredentials, CodeUserLocked, CodeTooManyFailures, CodeBusy},
 	Done:     "The password is right.",
 })
 
@@ -85,7 +85,7 @@ var UserPasscheckNoSession = define[UserPasscheckNoSessionParams, UserCheckResul
 	ReadOnly: true,
 	Limit:    LimitUser,
 	Hashes:   1,
-	Fails:    []Code{CodeInvalidCredentials, CodeUserLocked, CodeBusy},
+	Fails:    []Code{CodeInvalidCredentials, CodeUserLocked, CodeTooManyFailures, CodeBusy},
 	Done:     "The password is right.",
 })
 
@@ -156,7 +156,8 @@ var UserDelete = define[UserDeleteParams, UserDeleteResult](Spec{
 	Limit:  LimitUser,
 	Hashes: 1,
 	Fails: []Code{
-		CodeUserNotFound, CodeInvalidPassword, CodeProtectedUser, CodeSuperuserKept, CodeUserDeleteFailed, CodeBusy,
+		CodeUserNotFound, CodeInvalidPassword, CodeProtectedUser, CodeSuperuserKept, CodeUserDeleteFailed,
+		CodeTooManyFailures, CodeBusy,
 	},
 	Done: "The user was deleted.",
 })

@@ -2,10 +2,13 @@ package action
 
 import (
 	"context"
+	"math"
 	"slices"
+	"strconv"
 
 	"authnzerver/api"
 	"authnzerver/internal/event"
+	"authnzerver/internal/limit"
 	"authnzerver/internal/policy"
 	"authnzerver/internal/store"
 )
@@ -45,21 +48,27 @@ func (s *Server) keyGrants(ctx context.Context, p *api.UserCheckAccessParams) er
 	if !p.APIKeyDict.Value.Set {
 		return nil
 	}
-	if !s.mayBeKey(p.APIKeyDict.Value.Value.Token) {
-		return api.Fail(api.CodeKeyNotValid)
-	}
-	key, err := s.keyFrom(ctx, &p.APIKeyDict.Value.Value, store.KeyOfSession, store.KeySessionless)
+	key, err := s.presentedKey(ctx, p.UserID, &p.APIKeyDict.Value.Value)
 	if err != nil {
 		return err
-	}
-	if key.UserID != p.UserID {
-		return api.Fail(api.CodeKeyNotValid)
 	}
 	if !covers(key, p.Action+":"+p.TargetName) {
 		return api.Fail(api.CodeInsufficientScope)
 	}
 	s.Store.NoteUse(key)
 	return nil
+}
+
+// presentedKey returns the valid key that a user presented.
+func (s *Server) presentedKey(ctx context.Context, userID int64, presented *api.APIKey) (*store.APIKey, error) {
+	if !s.mayBeKey(presented.Token) {
+		return nil, api.Fail(api.CodeKeyNotValid)
+	}
+	key, err := s.keyFrom(ctx, presented, store.KeyOfSession, store.KeySessionless)
+	if err == nil && key.UserID != userID {
+		err = api.Fail(api.CodeKeyNotValid)
+	}
+	return key, err
 }
 
 // activeInRole fails unless there is an active user with this id and role.
@@ -106,6 +115,56 @@ func (s *Server) UserCheckLimit(ctx context.Context, p *api.UserCheckLimitParams
 	}
 	if !within {
 		return result, api.Fail(api.CodeOverLimit)
+	}
+	return result, nil
+}
+
+// UserCountLimit answers [api.UserCountLimit].
+func (s *Server) UserCountLimit(ctx context.Context, p *api.UserCountLimitParams) (api.UserCountLimitResult, error) {
+	event.From(ctx).SetUser(p.UserID)
+	var result api.UserCountLimitResult
+	quota, err := s.Policy().Quota(p.UserRole, p.LimitName)
+	if err != nil {
+		err = failWhen(err, policy.ErrUnknownRole, api.CodeLimitCheckFailed)
+		return result, failWhen(err, policy.ErrNotCountable, api.CodeLimitNotCountable)
+	}
+	err = s.activeInRole(ctx, p.UserID, p.UserRole)
+	if err != nil {
+		return result, err
+	}
+	counted := s.Keys.Key("count", p.LimitName, "user", strconv.FormatInt(p.UserID, 10))
+	if p.APIKeyDict.Value.Set {
+		key, err := s.presentedKey(ctx, p.UserID, &p.APIKeyDict.Value.Value)
+		if err != nil {
+			return result, err
+		}
+		counted = s.Keys.Key("count", p.LimitName, "key", key.ID)
+		s.Store.NoteUse(key)
+	}
+	if !quota.Limited {
+		return result, nil
+	}
+	cost := int64(1)
+	if p.Cost.Set {
+		cost = p.Cost.Value
+	}
+	var d limit.Decision
+	if quota.Most > 0 {
+		d = s.Spend(ctx, limit.Charge{
+			Key: counted, Cost: int(cost),
+			Rule: limit.Rule{Limit: int(min(quota.Most, limit.MaxCalls)), Per: quota.Per},
+		})
+	} else {
+		d = limit.Decision{Allowed: cost == 0, RetryAfter: limit.Never}
+	}
+	remaining, reset := int64(d.Remaining), int64(math.Ceil(d.Reset.Seconds()))
+	result = api.UserCountLimitResult{Max: &quota.Most, Remaining: &remaining, Reset: &reset}
+	if !d.Allowed {
+		f := api.Fail(api.CodeOverLimit)
+		if d.RetryAfter != limit.Never {
+			f.RetryAfter = d.RetryAfter
+		}
+		return result, f
 	}
 	return result, nil
 }

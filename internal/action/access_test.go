@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"strings"
 	"testing"
+	"time"
 
 	"authnzerver/api"
 	"authnzerver/internal/store"
@@ -18,6 +19,17 @@ func (f *fixture) checkLimit(u *store.User, name, value string) outcome[api.User
 	f.t.Helper()
 	return call(f, api.UserCheckLimit, f.UserCheckLimit,
 		api.UserCheckLimitParams{UserID: u.ID, UserRole: u.Role, LimitName: name, ValueToCheck: api.Any(value)})
+}
+
+func (f *fixture) countLimit(u *store.User, name string, cost int64) outcome[api.UserCountLimitResult] {
+	f.t.Helper()
+	return call(f, api.UserCountLimit, f.UserCountLimit,
+		api.UserCountLimitParams{UserID: u.ID, UserRole: u.Role, LimitName: name, Cost: api.Some(cost)})
+}
+
+// counted returns the limit, what remains, and the seconds until all does.
+func counted(o outcome[api.UserCountLimitResult]) [3]int64 {
+	return [3]int64{*o.result.Max, *o.result.Remaining, *o.result.Reset}
 }
 
 // view asks whether u may view a public object of owner.
@@ -77,6 +89,68 @@ func accessScenarios() map[string][]scenario {
 				for _, list := range []string{"", "none", "NONE", "2", fmt.Sprintf(" %d , +1,1,0_1", bob.ID)} {
 					f.checkAccess(view(alice, bob.ID, list)).succeeds()
 				}
+			}},
+		},
+		"user-count-limit": {
+			{"all", func(f *fixture) {
+				alice := f.user("alice", "authenticated")
+				o := f.countLimit(alice, "max_requests_per_minute", 0)
+				o.succeeds()
+				equal(f.t, "the look", counted(o), [3]int64{6000, 6000, 0})
+				o = f.countLimit(alice, "max_requests_per_minute", 5999)
+				o.succeeds()
+				equal(f.t, "most of it", counted(o), [3]int64{6000, 1, 60})
+				f.clock.advance(20 * time.Second)
+				o = f.countLimit(alice, "max_requests_per_minute", 2)
+				o.fails(api.CodeOverLimit, `{"limit":6000,"remaining":1,"reset":40}`)
+				equal(f.t, "the wait", o.retry, 40*time.Second)
+				f.countLimit(alice, "max_requests_per_minute", 1).succeeds() // what was refused cost nothing
+				f.countLimit(alice, "max_requests_per_minute", 1).fails(api.CodeOverLimit, `{"limit":6000,"remaining":0,"reset":60}`)
+				f.clock.advance(40 * time.Second)
+				o = f.countLimit(alice, "max_requests_per_minute", 5999)
+				o.succeeds()
+				o = f.countLimit(alice, "max_requests_per_minute", 6001)
+				o.fails(api.CodeOverLimit, `{"limit":6000,"remaining":0,"reset":60}`)
+				equal(f.t, "the wait for more than there ever is", o.retry, 0)
+				bob := f.user("bob", "authenticated")
+				f.countLimit(bob, "max_requests_per_minute", 6000).succeeds()
+			}},
+			{"not limited", func(f *fixture) {
+				alice := f.user("alice", "authenticated")
+				for range 3 {
+					o := f.countLimit(alice, "downloads_per_day", 1_000_000_000)
+					o.succeeds()
+					equal(f.t, "nothing to tell", o.result, api.UserCountLimitResult{})
+				}
+			}},
+			{"nothing at all", func(f *fixture) {
+				locked := f.user("alice", "locked")
+				f.countLimit(locked, "max_requests_per_minute", 0).succeeds()
+				f.countLimit(locked, "max_requests_per_minute", 1).fails(api.CodeOverLimit, `{"limit":0,"remaining":0,"reset":0}`)
+			}},
+			{"key", func(f *fixture) {
+				alice := f.user("alice", "authenticated")
+				key := parseKey(f.t, f.newSessionlessKey(sessionlessParams(alice)).succeeds().APIKey)
+				other := parseKey(f.t, f.newSessionlessKey(sessionlessParams(alice)).succeeds().APIKey)
+				count := func(key api.APIKey) outcome[api.UserCountLimitResult] {
+					return call(f, api.UserCountLimit, f.UserCountLimit, api.UserCountLimitParams{
+						UserID: alice.ID, UserRole: alice.Role, LimitName: "max_requests_per_minute", Cost: api.Some(int64(6000)),
+						APIKeyDict: api.Given(api.Of(key)),
+					})
+				}
+				count(key).succeeds()
+				count(key).fails(api.CodeOverLimit, `{"limit":6000,"remaining":0,"reset":60}`)
+				count(other).succeeds()
+				f.countLimit(alice, "max_requests_per_minute", 6000).succeeds()
+				key.Token = "x"
+				count(key).fails(api.CodeKeyNotValid, `{"limit":null,"remaining":null,"reset":null}`)
+			}},
+			{"order of the checks", func(f *fixture) {
+				none := `{"limit":null,"remaining":null,"reset":null}`
+				gone := f.user("gone", "authenticated", inactive)
+				f.countLimit(&store.User{ID: gone.ID, Role: "nothing"}, "max_requests_per_minute", 1).fails(api.CodeLimitCheckFailed, none)
+				f.countLimit(gone, "max_requests", 1).fails(api.CodeLimitNotCountable, none)
+				f.countLimit(gone, "max_requests_per_minute", 1).fails(api.CodeUserNotValid, none)
 			}},
 		},
 		"user-check-limit": {

@@ -17,6 +17,7 @@ import (
 
 	"authnzerver/api"
 	"authnzerver/internal/event"
+	"authnzerver/internal/limit"
 	"authnzerver/internal/mail"
 	"authnzerver/internal/passpolicy"
 	"authnzerver/internal/passwd"
@@ -48,6 +49,17 @@ type Server struct {
 	MailPace time.Duration
 	// Policy returns the permission policy in force.
 	Policy func() *policy.Policy
+	// Lockout says how wrong passwords are answered.
+	Lockout Lockout
+	// Keys makes the keyed hashes that failures and limits are counted for.
+	Keys *limit.Keyer
+	// Spend counts a call against limits.
+	Spend func(context.Context, ...limit.Charge) limit.Decision
+	// SiteName is what messages that the server sends on its own call it.
+	SiteName string
+	// Noticed, when not nil, is called when there may be a message for
+	// SendNotice. It must not wait.
+	Noticed func()
 	// Now is the clock.
 	Now func() time.Time
 
@@ -111,24 +123,6 @@ func (s *Server) userByID(ctx context.Context, id int64) (*store.User, error) {
 		return nil, nil
 	}
 	return user, err
-}
-
-// verify compares a password with a user's. A nil user costs the same and
-// never matches.
-func (s *Server) verify(ctx context.Context, user *store.User, password api.Password) (passwd.Result, error) {
-	hash := s.Passwords.Dummy()
-	if user != nil {
-		hash = user.PasswordHash
-	}
-	result, err := s.Passwords.Verify(ctx, hash, string(password))
-	if errors.Is(err, passwd.ErrMalformed) {
-		event.From(ctx).Fault(err)
-		return passwd.Result{}, nil
-	}
-	if user == nil {
-		result = passwd.Result{}
-	}
-	return result, err
 }
 
 func userInfo(u *store.User) *api.UserInfo {

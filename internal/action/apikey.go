@@ -561,7 +561,7 @@ func (s *Server) checkHashedRefresh(ctx context.Context, p *api.APIKeyRefreshNoS
 	if !s.refreshable(key, &p.APIKeyDict.APIKey) {
 		return "", api.Fail(api.CodeRefreshNotAvailable)
 	}
-	password, err := s.Passwords.Verify(ctx, key.Refresh.Stored, string(p.RefreshToken))
+	password, err := s.Passwords.Verify(ctx, key.Refresh.Stored, string(p.RefreshToken), nil)
 	if errors.Is(err, passwd.ErrMalformed) {
 		event.From(ctx).Fault(err)
 		err = nil

@@ -20,6 +20,7 @@ import (
 	"authnzerver/api"
 	"authnzerver/internal/action"
 	"authnzerver/internal/identity"
+	"authnzerver/internal/limit"
 	"authnzerver/internal/mail"
 	"authnzerver/internal/passpolicy"
 	"authnzerver/internal/passwd"
@@ -138,11 +139,13 @@ func newFixture(t testing.TB) *fixture {
 	if err != nil {
 		t.Fatal(err)
 	}
+	limiter := limit.NewLimiter(0, f.clock.Now)
 	f.Server = &action.Server{
 		Store: db, Passwords: cheapPool(), Now: f.clock.Now, Tokens: tokens, RefreshGrace: refreshGrace,
-		Templates: templates, SendMail: f.outbox.send,
+		Templates: templates, SendMail: f.outbox.send, Keys: limit.NewKeyer([]byte("secret of the tests")), SiteName: "Example",
 		PasswordRules: passpolicy.New(passpolicy.Options{Rules: passpolicy.DefaultRules(), ServerName: "auth.example.org"}),
 		Policy:        func() *policy.Policy { return f.policy },
+		Spend:         func(_ context.Context, charges ...limit.Charge) limit.Decision { return limiter.Spend(charges...) },
 	}
 	return f
 }
@@ -380,6 +383,8 @@ type outcome[R any] struct {
 	result R
 	keys   map[string]any // of the reply's response, without those that every reply has
 	hashes uint64
+	retry  time.Duration // when the failure says to try again
+	delay  time.Duration // of the answer
 }
 
 // call runs an action and checks what holds for every call: the code is
@@ -404,6 +409,7 @@ func callIn[P, R any](ctx context.Context, f *fixture, request api.Request[P, R]
 		text, err = request.AppendSuccess(nil, []byte("1"), &o.result)
 	} else {
 		failure, _ := action.Classify(err)
+		o.retry, o.delay = failure.RetryAfter, action.Delay(err)
 		text, err = request.AppendFailure(nil, []byte("1"), &o.result, failure)
 	}
 	if err != nil {
@@ -451,7 +457,7 @@ func codeOf(t testing.TB, spec *api.Spec, err error) api.Code {
 func changesOnFailure(spec *api.Spec, code api.Code, keys map[string]any) bool {
 	switch spec.Name {
 	case "user-login":
-		return code == api.CodeInvalidCredentials || code == api.CodeUserLocked
+		return code == api.CodeInvalidCredentials || code == api.CodeUserLocked || code == api.CodeTooManyFailures
 	case "user-new":
 		return code == api.CodeUserExists && keys["send_verification"] == true
 	case "apikey-refresh-nosession":
@@ -479,6 +485,9 @@ func (o *outcome[R]) readKeys(text []byte) {
 	want := []string{"messages", "success"}
 	if o.code != "" {
 		want = append(want, "failure_code", "failure_reason")
+		if reply.Failure.RetryAfter > 0 {
+			want = append(want, "retry_after")
+		}
 	}
 	standard := slices.Clone(want)
 	for _, key := range o.spec.Result() {
@@ -537,7 +546,7 @@ func TestRequests(t *testing.T) {
 	seen, run, all := map[string][]api.Code{}, 0, 0
 	for _, family := range []map[string][]scenario{
 		sessionScenarios(), userScenarios(), userEditScenarios(), passwordScenarios(), emailScenarios(), accessScenarios(),
-		keyScenarios(), sessionlessKeyScenarios(), mailScenarios(),
+		keyScenarios(), sessionlessKeyScenarios(), mailScenarios(), guessScenarios(),
 	} {
 		for request, scenarios := range family {
 			for _, s := range scenarios {
@@ -623,13 +632,19 @@ type interrupted struct {
 // Err is what the pool of password hashes asks before anything else. Others
 // ask too, at any time.
 func (c *interrupted) Err() error {
-	var caller [1]uintptr
-	runtime.Callers(2, caller[:])
-	frame, _ := runtime.CallersFrames(caller[:]).Next()
-	if strings.HasSuffix(frame.Function, "/passwd.(*Pool).acquire") {
+	if calledFrom("/passwd.(*Pool).acquire") {
 		c.change()
 	}
 	return c.Context.Err()
+}
+
+// calledFrom reports whether the caller of the method that asks has a name with
+// this end.
+func calledFrom(name string) bool {
+	var caller [1]uintptr
+	runtime.Callers(3, caller[:])
+	frame, _ := runtime.CallersFrames(caller[:]).Next()
+	return strings.HasSuffix(frame.Function, name)
 }
 
 // occupy keeps the pool of password hashes busy for a second or two, and the
@@ -644,7 +659,7 @@ func (f *fixture) occupy() {
 	go func() {
 		defer close(ended)
 		// Its outcome does not matter; it only takes long.
-		_, _ = pool.Verify(ctx, slow, "x")
+		_, _ = pool.Verify(ctx, slow, "x", nil)
 	}()
 	f.t.Cleanup(func() {
 		cancel()

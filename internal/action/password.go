@@ -50,7 +50,7 @@ const (
 // UserChangePass answers [api.UserChangePass].
 func (s *Server) UserChangePass(ctx context.Context, p *api.UserChangePassParams) (api.UserChangePassResult, error) {
 	result := api.UserChangePassResult{UserID: p.UserID, Email: p.Email}
-	_, user, err := s.session(ctx, p.SessionToken)
+	session, user, err := s.session(ctx, p.SessionToken)
 	if err != nil {
 		return result, err
 	}
@@ -60,22 +60,22 @@ func (s *Server) UserChangePass(ctx context.Context, p *api.UserChangePassParams
 	err = s.changePassword(ctx, &api.UserChangePassNoSessionParams{
 		UserID: p.UserID, FullName: p.FullName, Email: p.Email,
 		CurrentPassword: p.CurrentPassword, NewPassword: p.NewPassword,
-	}, token.Sum(string(p.SessionToken)))
+	}, session)
 	result.Messages = []string{messageChanged, messageLoggedOutOthers}
 	return result, err
 }
 
 // UserChangePassNoSession answers [api.UserChangePassNoSession].
 func (s *Server) UserChangePassNoSession(ctx context.Context, p *api.UserChangePassNoSessionParams) (api.UserChangePassResult, error) {
-	err := s.changePassword(ctx, p, token.Digest{})
+	err := s.changePassword(ctx, p, nil)
 	return api.UserChangePassResult{
 		UserID: p.UserID, Email: p.Email, Notes: api.Notes{Messages: []string{messageChanged, messageLoggedOut}},
 	}, err
 }
 
 // changePassword sets a new password for a user who knows the current one and
-// ends all of the user's sessions but the spared one.
-func (s *Server) changePassword(ctx context.Context, p *api.UserChangePassNoSessionParams, spare token.Digest) error {
+// ends all of the user's sessions but the one given, if any.
+func (s *Server) changePassword(ctx context.Context, p *api.UserChangePassNoSessionParams, session *store.Session) error {
 	if store.Protected(p.UserID) {
 		return api.Fail(api.CodeProtectedUser)
 	}
@@ -83,15 +83,21 @@ func (s *Server) changePassword(ctx context.Context, p *api.UserChangePassNoSess
 	if err != nil {
 		return err
 	}
-	current, err := s.verify(ctx, user, p.CurrentPassword)
+	g := s.guess(ctx, user, p.Email, session)
+	current, err := s.verify(ctx, user, p.CurrentPassword, g)
 	switch {
 	case err != nil:
 		return err
 	case user == nil, !user.IsActive:
-		return api.Fail(api.CodeUserNotFound)
+		return s.wrong(ctx, g, api.Fail(api.CodeUserNotFound))
 	case !current.Match:
-		return api.Fail(api.CodePasswordWrong)
-	case p.NewPassword == p.CurrentPassword:
+		return s.wrong(ctx, g, api.Fail(api.CodePasswordWrong))
+	}
+	err = s.right(ctx, g)
+	if err != nil {
+		return err
+	}
+	if p.NewPassword == p.CurrentPassword {
 		return api.Fail(api.CodePasswordUnchanged)
 	}
 	hash, err := s.Passwords.Hash(ctx, string(p.NewPassword))
@@ -102,7 +108,11 @@ func (s *Server) changePassword(ctx context.Context, p *api.UserChangePassNoSess
 	if violations != nil {
 		return api.Fail(api.CodeNewPasswordInsecure, append(violations, messageNotChanged)...)
 	}
-	return s.setPassword(ctx, user, hash, spare, api.Null[api.Secret]{})
+	var spare token.Digest
+	if session != nil {
+		spare = session.Digest
+	}
+	return s.setPassword(ctx, user, hash, spare, api.Null[api.Secret]{}, nil)
 }
 
 // subjectOf returns what a user's new password must not be similar to.
@@ -115,8 +125,8 @@ func subjectOf(user *store.User, names ...string) passpolicy.Subject {
 
 // setPassword replaces the hash that user was read with, ends the sessions
 // and revokes the keys that the old password may have given away. A proof is
-// used up with it.
-func (s *Server) setPassword(ctx context.Context, user *store.User, hash string, spare token.Digest, proof api.Null[api.Secret]) error {
+// used up with it. The device of owner, unless it is nil, becomes known.
+func (s *Server) setPassword(ctx context.Context, user *store.User, hash string, spare token.Digest, proof api.Null[api.Secret], owner *guess) error {
 	return s.Store.Update(ctx, func(ctx context.Context, tx *store.Tx) error {
 		now, err := tx.User(ctx, user.ID)
 		if errors.Is(err, store.ErrNotFound) || err == nil && now.IsActive != user.IsActive {
@@ -139,6 +149,12 @@ func (s *Server) setPassword(ctx context.Context, user *store.User, hash string,
 		if err != nil {
 			return err
 		}
+		if owner != nil {
+			err = tx.PutDevice(ctx, user.ID, owner.device)
+			if err != nil {
+				return err
+			}
+		}
 		return revokeAccess(ctx, tx, user.ID, spare)
 	})
 }
@@ -156,47 +172,66 @@ func revokeAccess(ctx context.Context, tx *store.Tx, id int64, spare token.Diges
 
 // UserResetPass answers [api.UserResetPass].
 func (s *Server) UserResetPass(ctx context.Context, p *api.UserResetPassParams) (api.UserResetPassResult, error) {
-	_, _, err := s.session(ctx, p.SessionToken)
+	session, _, err := s.session(ctx, p.SessionToken)
 	if err != nil {
 		return api.UserResetPassResult{}, err
 	}
-	return api.UserResetPassResult{}, s.resetPassword(ctx, p.Email, p.NewPassword, p.VerificationToken.Value, true, api.CodeUserNotFound)
+	return api.UserResetPassResult{}, s.resetPassword(ctx, &reset{
+		email: p.Email, password: p.NewPassword, proof: p.VerificationToken.Value, session: session,
+		active: true, missing: api.CodeUserNotFound,
+	})
 }
 
 // UserResetPassNoSession answers [api.UserResetPassNoSession].
 func (s *Server) UserResetPassNoSession(ctx context.Context, p *api.UserResetPassNoSessionParams) (api.UserResetPassResult, error) {
-	return api.UserResetPassResult{}, s.resetPassword(ctx, p.Email, p.NewPassword, p.VerificationToken.Value, p.RequiredActive, api.CodeUserStateWrong)
+	return api.UserResetPassResult{}, s.resetPassword(ctx, &reset{
+		email: p.Email, password: p.NewPassword, proof: p.VerificationToken.Value,
+		active: p.RequiredActive, missing: api.CodeUserStateWrong,
+	})
 }
 
-// resetPassword sets a new password for the user with this address who is in
-// the required state; nobody in it is the failure with code missing. A proof
-// that is set must be the user's token for this.
-func (s *Server) resetPassword(ctx context.Context, email api.Email, password api.Password, proof api.Null[api.Secret], active bool, missing api.Code) error {
-	user, err := s.userByEmail(ctx, email)
+// A reset is a new password for who has proved to own an address.
+type reset struct {
+	email    api.Email
+	password api.Password
+	// proof, when it is set, must be the user's token for this.
+	proof api.Null[api.Secret]
+	// session is the one that the owner has, if any. Its device becomes known:
+	// a lock against strangers must not keep the owner out.
+	session *store.Session
+	// active is whether the user has to be active. Nobody like that is the
+	// failure with the code missing.
+	active  bool
+	missing api.Code
+}
+
+// resetPassword sets a new password.
+func (s *Server) resetPassword(ctx context.Context, r *reset) error {
+	user, err := s.userByEmail(ctx, r.email)
 	if err != nil {
 		return err
 	}
 	// Hashed and judged whether or not there is a user, so that the time
 	// tells nothing.
-	hash, err := s.Passwords.Hash(ctx, string(password))
+	hash, err := s.Passwords.Hash(ctx, string(r.password))
 	if err != nil {
 		return err
 	}
-	subject := passpolicy.Subject{Email: string(email)}
+	subject := passpolicy.Subject{Email: string(r.email)}
 	if user != nil {
 		subject = subjectOf(user)
 	}
-	violations := s.PasswordRules.Check(ctx, string(password), subject)
+	violations := s.PasswordRules.Check(ctx, string(r.password), subject)
 	switch {
-	case user == nil, user.IsActive != active:
-		return api.Fail(missing)
+	case user == nil, user.IsActive != r.active:
+		return api.Fail(r.missing)
 	case store.Protected(user.ID):
 		return api.Fail(api.CodeProtectedUser)
 	}
 	event.From(ctx).SetTarget(user.ID)
-	if proof.Set {
+	if r.proof.Set {
 		err := s.Store.View(ctx, func(ctx context.Context, tx *store.Tx) error {
-			return s.checkEmailToken(ctx, tx, user, store.PurposeForgotPass, proof.Value)
+			return s.checkEmailToken(ctx, tx, user, store.PurposeForgotPass, r.proof.Value)
 		})
 		if err != nil {
 			return err
@@ -205,5 +240,9 @@ func (s *Server) resetPassword(ctx context.Context, email api.Email, password ap
 	if violations != nil {
 		return api.Fail(api.CodeNewPasswordInsecure, append([]string{messageNotChanged}, violations...)...)
 	}
-	return s.setPassword(ctx, user, hash, token.Digest{}, proof)
+	var owner *guess
+	if r.session != nil {
+		owner = s.guess(ctx, user, r.email, r.session)
+	}
+	return s.setPassword(ctx, user, hash, token.Digest{}, r.proof, owner)
 }

@@ -44,7 +44,7 @@ func (f *fixture) resetNoSession(email api.Email, password api.Password, active 
 // passwordIs checks which password a user has.
 func (f *fixture) passwordIs(id int64, password string) {
 	f.t.Helper()
-	result, err := f.Passwords.Verify(f.t.Context(), f.stored(id).PasswordHash, password)
+	result, err := f.Passwords.Verify(f.t.Context(), f.stored(id).PasswordHash, password, nil)
 	if err != nil || !result.Match {
 		f.t.Errorf("user %d has another password (%v)", id, err)
 	}

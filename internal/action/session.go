@@ -3,6 +3,7 @@ package action
 import (
 	"context"
 	"net/netip"
+	"slices"
 	"strings"
 	"time"
 	"unicode/utf8"
@@ -150,6 +151,26 @@ func deviceOf(userAgent string) string {
 	}
 }
 
+// familiarDevice is deviceOf for messages to people who have not sent the user
+// agent themselves: it names nothing but common browsers and systems, so that
+// nobody can write to them by it.
+func familiarDevice(userAgent string) string {
+	parsed := useragent.Parse(userAgent)
+	browsers := []string{useragent.Chrome, useragent.Firefox, useragent.Safari, useragent.Edge, useragent.Opera, useragent.HeadlessChrome}
+	systems := []string{useragent.Windows, useragent.MacOS, useragent.Linux, useragent.Android, useragent.IOS, useragent.ChromeOS, useragent.FreeBSD}
+	var known []string
+	if slices.Contains(browsers, parsed.Name) {
+		known = append(known, parsed.Name)
+	}
+	if slices.Contains(systems, parsed.OS) {
+		known = append(known, parsed.OS)
+	}
+	if known == nil {
+		return "unknown device"
+	}
+	return strings.Join(known, " on ")
+}
+
 // SessionDelete answers [api.SessionDelete].
 func (s *Server) SessionDelete(ctx context.Context, p *api.SessionDeleteParams) (api.SessionDeleteResult, error) {
 	found := false
@@ -282,6 +303,11 @@ func (s *Server) PurgeExpired(ctx context.Context, grace time.Duration) (session
 				return err
 			}
 			m, more, err = tx.DeleteExpiredKeys(ctx, before, batch)
+			if err != nil {
+				return err
+			}
+			gone, err := s.purgeGuesses(ctx, tx, batch)
+			more = more || gone == batch
 			return err
 		})
 		if err != nil {

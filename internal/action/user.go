@@ -29,7 +29,7 @@ const (
 
 // UserLogin answers [api.UserLogin].
 func (s *Server) UserLogin(ctx context.Context, p *api.UserLoginParams) (api.UserCheckResult, error) {
-	_, _, sessionErr := s.session(ctx, p.SessionToken)
+	session, _, sessionErr := s.session(ctx, p.SessionToken)
 	if sessionErr != nil && !errors.Is(sessionErr, api.Fail(api.CodeSessionNotFound)) {
 		return api.UserCheckResult{}, sessionErr
 	}
@@ -37,7 +37,11 @@ func (s *Server) UserLogin(ctx context.Context, p *api.UserLoginParams) (api.Use
 	if err != nil {
 		return api.UserCheckResult{}, err
 	}
-	password, err := s.verify(ctx, user, p.Password)
+	var g *guess // whoever has no session learns nothing about the password
+	if sessionErr == nil {
+		g = s.guess(ctx, user, p.Email, session)
+	}
+	password, err := s.verify(ctx, user, p.Password, g)
 	if err != nil {
 		return api.UserCheckResult{}, err
 	}
@@ -52,7 +56,8 @@ func (s *Server) UserLogin(ctx context.Context, p *api.UserLoginParams) (api.Use
 			return api.UserCheckResult{}, err
 		}
 	}
-	err = s.Store.Update(ctx, func(ctx context.Context, tx *store.Tx) error {
+	// Whoever hangs up now has made the guess all the same.
+	err = s.Store.Update(context.WithoutCancel(ctx), func(ctx context.Context, tx *store.Tx) error {
 		_, err := tx.DeleteSession(ctx, token.Sum(string(p.SessionToken)))
 		if err != nil {
 			return err
@@ -60,6 +65,12 @@ func (s *Server) UserLogin(ctx context.Context, p *api.UserLoginParams) (api.Use
 		good, err = s.stillGood(ctx, tx, user, good)
 		if err != nil {
 			return err
+		}
+		if good {
+			err = s.settle(ctx, tx, g)
+			if err != nil {
+				return err
+			}
 		}
 		if good && rehashed != "" {
 			err = tx.SetPassword(ctx, user.ID, user.PasswordHash, rehashed)
@@ -77,7 +88,7 @@ func (s *Server) UserLogin(ctx context.Context, p *api.UserLoginParams) (api.Use
 		return api.UserCheckResult{}, err
 	}
 	if !good {
-		return api.UserCheckResult{}, api.Fail(api.CodeInvalidCredentials)
+		return api.UserCheckResult{}, s.wrong(ctx, g, api.Fail(api.CodeInvalidCredentials))
 	}
 	return checked(ctx, user)
 }
@@ -125,18 +136,26 @@ func (s *Server) UserLogout(ctx context.Context, p *api.UserLogoutParams) (api.U
 
 // UserPasscheck answers [api.UserPasscheck].
 func (s *Server) UserPasscheck(ctx context.Context, p *api.UserPasscheckParams) (api.UserCheckResult, error) {
-	_, user, sessionErr := s.session(ctx, p.SessionToken)
+	session, user, sessionErr := s.session(ctx, p.SessionToken)
 	if sessionErr != nil && !errors.Is(sessionErr, api.Fail(api.CodeSessionNotFound)) {
 		return api.UserCheckResult{}, sessionErr
 	}
-	password, err := s.verify(ctx, user, p.Password)
+	var g *guess
+	if sessionErr == nil {
+		g = s.guess(ctx, user, "", session)
+	}
+	password, err := s.verify(ctx, user, p.Password, g)
 	switch {
 	case err != nil:
 		return api.UserCheckResult{}, err
 	case sessionErr != nil:
 		return api.UserCheckResult{}, sessionErr
 	case !password.Match:
-		return api.UserCheckResult{}, api.Fail(api.CodeInvalidCredentials)
+		return api.UserCheckResult{}, s.wrong(ctx, g, api.Fail(api.CodeInvalidCredentials))
+	}
+	err = s.right(ctx, g)
+	if err != nil {
+		return api.UserCheckResult{}, err
 	}
 	return checked(ctx, user)
 }
@@ -147,12 +166,17 @@ func (s *Server) UserPasscheckNoSession(ctx context.Context, p *api.UserPasschec
 	if err != nil {
 		return api.UserCheckResult{}, err
 	}
-	password, err := s.verify(ctx, user, p.Password)
+	g := s.guess(ctx, user, p.Email, nil)
+	password, err := s.verify(ctx, user, p.Password, g)
 	if err != nil {
 		return api.UserCheckResult{}, err
 	}
 	if !password.Match {
-		return api.UserCheckResult{}, api.Fail(api.CodeInvalidCredentials)
+		return api.UserCheckResult{}, s.wrong(ctx, g, api.Fail(api.CodeInvalidCredentials))
+	}
+	err = s.right(ctx, g)
+	if err != nil {
+		return api.UserCheckResult{}, err
 	}
 	return checked(ctx, user)
 }
@@ -335,15 +359,21 @@ func (s *Server) UserDelete(ctx context.Context, p *api.UserDeleteParams) (api.U
 	if err != nil {
 		return result, err
 	}
-	password, err := s.verify(ctx, user, p.Password)
+	g := s.guess(ctx, user, p.Email, nil)
+	password, err := s.verify(ctx, user, p.Password, g)
 	switch {
 	case err != nil:
 		return result, err
 	case user == nil:
-		return result, api.Fail(api.CodeUserNotFound)
+		return result, s.wrong(ctx, g, api.Fail(api.CodeUserNotFound))
 	case !password.Match:
-		return result, api.Fail(api.CodeInvalidPassword)
-	case store.Protected(user.ID):
+		return result, s.wrong(ctx, g, api.Fail(api.CodeInvalidPassword))
+	}
+	err = s.right(ctx, g)
+	if err != nil {
+		return result, err
+	}
+	if store.Protected(user.ID) {
 		return result, api.Fail(api.CodeProtectedUser)
 	}
 	return result, s.Store.Update(ctx, func(ctx context.Context, tx *store.Tx) error {

@@ -419,7 +419,7 @@ func signUpScenarios() []scenario {
 				Email: "alice@example.org", EmailVerifySent: f.clock.Now(), CreatedOn: f.clock.Now(), LastUpdated: f.clock.Now(),
 				Role: "locked", ExtraInfo: []byte(`{"provenance": "request-created", "type": "normal-user", "verify_retry_wait": 6}`),
 			})
-			verified, err := f.Passwords.Verify(f.t.Context(), u.PasswordHash, goodPassword)
+			verified, err := f.Passwords.Verify(f.t.Context(), u.PasswordHash, goodPassword, nil)
 			if err != nil || !verified.Match {
 				f.t.Errorf("the stored hash does not match: %v", err)
 			}

@@ -25,6 +25,7 @@ import (
 	"authnzerver/internal/dispatch"
 	"authnzerver/internal/httpd"
 	"authnzerver/internal/identity"
+	"authnzerver/internal/limit"
 	"authnzerver/internal/memory"
 	"authnzerver/internal/passpolicy"
 	"authnzerver/internal/passwd"
@@ -56,6 +57,10 @@ type App struct {
 	policy  *policyFile
 	pool    *passwd.Pool
 	replay  *wire.Replay
+	keys    *limit.Keyer
+	limiter *limit.Limiter
+	// noticed wakes up sending messages.
+	noticed chan struct{}
 	// firstRun is set when there was no cachedir, so that no run before this
 	// one can have accepted anything.
 	firstRun bool
@@ -66,7 +71,7 @@ type App struct {
 // Open checks the configuration whole, opens the database, and fills it when
 // it is empty. Errors of the configuration are [*config.Error].
 func Open(ctx context.Context, cfg *config.Config, log *slog.Logger) (*App, error) {
-	a := &App{cfg: cfg, log: log}
+	a := &App{cfg: cfg, log: log, noticed: make(chan struct{}, 1)}
 	var errs []error
 	check := func(option string, err error) {
 		if err != nil {
@@ -79,7 +84,9 @@ func Open(ctx context.Context, cfg *config.Config, log *slog.Logger) (*App, erro
 	check("piisalt", err)
 	params, err := passwd.ParseParams(cfg.Argon2)
 	check("argon2", err)
-	rules, err := a.passwordRules()
+	siteName, err := a.siteName()
+	check("fqdn", err)
+	rules, err := a.passwordRules(siteName)
 	check("passpolicy", err)
 	a.policy, err = openPolicy(cfg.Permissions, log)
 	check("permissions", err)
@@ -114,6 +121,8 @@ func Open(ctx context.Context, cfg *config.Config, log *slog.Logger) (*App, erro
 	a.actions = &action.Server{
 		Store: a.store, Passwords: a.pool, PasswordRules: rules, Policy: a.policy.current, Now: time.Now,
 		RefreshGrace: cfg.RefreshGrace, Templates: templates, MailPace: cfg.EmailPace,
+		Lockout:  action.Lockout{Tries: cfg.UserLockTries, Duration: cfg.UserLockTime, MaxWait: cfg.MaxLoginWait},
+		SiteName: siteName, Noticed: a.noteNotice, Spend: a.spend,
 	}
 	if sender != nil {
 		a.actions.SendMail = sender.Send
@@ -139,23 +148,29 @@ func (a *App) makeCacheDir() error {
 	return nil
 }
 
-func (a *App) passwordRules() (*passpolicy.Checker, error) {
+// siteName is the server's name: the option, or the machine's own.
+func (a *App) siteName() (string, error) {
+	if a.cfg.FQDN != "" {
+		return a.cfg.FQDN, nil
+	}
+	name, err := os.Hostname() // not the full name, which only the network knows
+	if err != nil {
+		return "", fmt.Errorf("find the machine's name: %w", err)
+	}
+	return name, nil
+}
+
+func (a *App) passwordRules(siteName string) (*passpolicy.Checker, error) {
 	rules, err := passpolicy.ParseRules(a.cfg.PassPolicy)
 	if err != nil {
 		return nil, err
 	}
 	options := passpolicy.Options{
 		Rules:      rules,
-		ServerName: a.cfg.FQDN,
+		ServerName: siteName,
 		OnBreachError: func(err error) {
 			a.log.Warn("the list of breached passwords could not be asked; the password was accepted without it", "error", err)
 		},
-	}
-	if options.ServerName == "" {
-		options.ServerName, err = os.Hostname() // not the full name, which only the network knows
-		if err != nil {
-			return nil, fmt.Errorf("find the machine's name; use fqdn: %w", err)
-		}
 	}
 	if a.cfg.PwnedURL != "" {
 		options.Breaches, err = passpolicy.NewBreachClient(a.cfg.PwnedURL)
@@ -187,7 +202,13 @@ func (a *App) assemble(ctx context.Context, keys *wire.KeyRing, hasher *pii.Hash
 	if err != nil {
 		return err
 	}
-	table, err := dispatch.New(routes(a.actions)...)
+	a.keys = limit.NewKeyer(a.store.TokenKey())
+	a.actions.Keys = a.keys
+	limits, err := a.makeLimits()
+	if err != nil {
+		return err
+	}
+	table, err := dispatch.New(limits, routes(a.actions)...)
 	if err != nil {
 		return err
 	}
@@ -276,6 +297,8 @@ func (a *App) Run(ctx context.Context, listener net.Listener, ready func(net.Add
 	running.Go(func() { a.policy.watch(jobs) })
 	running.Go(func() { a.purgeDaily(jobs) })
 	running.Go(func() { a.flushUses(jobs) })
+	running.Go(func() { a.saveLimitsOften(jobs) })
+	running.Go(func() { a.sendNotices(jobs) })
 	running.Go(func() { memory.FreeWhenIdle(jobs) })
 	served := make(chan error, 1)
 	go func() { served <- a.server.Serve(listener) }()
@@ -295,7 +318,7 @@ func (a *App) Run(ctx context.Context, listener net.Listener, ready func(net.Add
 	}
 	stopJobs()
 	running.Wait()
-	return errors.Join(err, a.store.FlushUses(context.WithoutCancel(ctx)), a.saveReplay())
+	return errors.Join(err, a.store.FlushUses(context.WithoutCancel(ctx)), a.saveReplay(), a.saveLimits())
 }
 
 // flushUses writes now and then which API keys and sessions were used.
@@ -378,12 +401,7 @@ func (a *App) saveReplay() error {
 	if err != nil {
 		return fmt.Errorf("save the replay window: %w", err)
 	}
-	temporary := a.replayPath() + ".new"
-	err = os.WriteFile(temporary, window.Bytes(), 0o600)
-	if err != nil {
-		return fmt.Errorf("save the replay window: %w", err)
-	}
-	err = os.Rename(temporary, a.replayPath())
+	err = replaceFile(a.replayPath(), window.Bytes())
 	if err != nil {
 		return fmt.Errorf("save the replay window: %w", err)
 	}

@@ -52,5 +52,6 @@ func routes(s *action.Server) []dispatch.Route {
 		dispatch.Handle(api.APIKeyRefreshNoSession, s.APIKeyRefreshNoSession),
 		dispatch.Handle(api.UserCheckAccess, s.UserCheckAccess),
 		dispatch.Handle(api.UserCheckLimit, s.UserCheckLimit),
+		dispatch.Handle(api.UserCountLimit, s.UserCountLimit),
 	}
 }

@@ -345,9 +345,6 @@ func (l *loader) load(o *option) {
 		}
 		return
 	}
-	if o.pending && value.origin != "default" {
-		l.note(o.name, value.origin, "nothing acts on this option yet")
-	}
 	if err := o.kind.set(l.cfg, value.text); err != nil {
 		err.Message = quote(value.text) + " " + err.Message
 		if !value.shown || o.secret {

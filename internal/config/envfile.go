@@ -249,7 +249,7 @@ func WriteEnvfile(w io.Writer, values map[string]string) error {
 			heading = o.group
 			fmt.Fprintf(b, "# ---- %s\n", heading)
 		}
-		fmt.Fprintf(b, "\n# %s\n", o.fullHelp())
+		fmt.Fprintf(b, "\n# %s\n", o.help)
 		if value, given := values[o.name]; given {
 			fmt.Fprintf(b, "%s=%s\n", o.env[0], envfileValue(value))
 		} else {

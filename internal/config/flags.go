@@ -80,16 +80,8 @@ func (o *option) field() reflect.StructField {
 
 func tag(key, value string) string { return key + ":" + strconv.Quote(value) }
 
-// fullHelp adds to the option's help what this release does not do.
-func (o *option) fullHelp() string {
-	if o.pending {
-		return o.help + " Nothing acts on it yet."
-	}
-	return o.help
-}
-
 func (o *option) flagHelp() string {
-	help := o.fullHelp()
+	help := o.help
 	if o.def != "" {
 		help += " Default: " + o.defaultText() + "."
 	}

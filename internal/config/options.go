@@ -39,8 +39,6 @@ type option struct {
 	fromFile bool
 	// help is one sentence.
 	help string
-	// pending options are checked, and nothing acts on them yet.
-	pending bool
 }
 
 // Placeholders that a path may contain.
@@ -119,17 +117,17 @@ func options() []option {
 			help: "How long an expired session is kept before it is deleted.",
 		},
 		{
-			name: "userlocktries", group: groupUsers, pending: true, env: env("USERLOCKTRIES"), def: "10",
+			name: "userlocktries", group: groupUsers, env: env("USERLOCKTRIES"), def: "10",
 			kind: integer(1, 100_000, func(c *Config) *int { return &c.UserLockTries }),
 			help: "How many wrong passwords in a row an account takes before it is locked.",
 		},
 		{
-			name: "userlocktime", group: groupUsers, pending: true, env: env("USERLOCKTIME"), def: "3600",
+			name: "userlocktime", group: groupUsers, env: env("USERLOCKTIME"), def: "3600",
 			kind: span(1, 31_536_000, time.Second, "seconds", func(c *Config) *time.Duration { return &c.UserLockTime }),
 			help: "How long such a lock lasts.",
 		},
 		{
-			name: "maxloginwait", group: groupUsers, pending: true, env: env("MAXLOGINWAIT"), def: "40",
+			name: "maxloginwait", group: groupUsers, env: env("MAXLOGINWAIT"), def: "40",
 			kind: span(0, 300, time.Second, "seconds", func(c *Config) *time.Duration { return &c.MaxLoginWait }),
 			help: "The longest wait before the answer to a wrong password.",
 		},
@@ -160,7 +158,7 @@ func options() []option {
 			help: "How long a used refresh token of an API key gets the same successor again, for answers that were lost. Used later, it revokes the key.",
 		},
 		{
-			name: "ratelimits", group: groupUsers, pending: true, env: env("RATELIMITS"), def: defaultRateLimits,
+			name: "ratelimits", group: groupUsers, env: env("RATELIMITS"), def: defaultRateLimits,
 			kind: rateLimits(),
 			help: "Calls a minute by group (ipaddr, user, session, apikey, burst) or by request, such as user-login:20.",
 		},

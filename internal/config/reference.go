@@ -32,7 +32,7 @@ func Reference() string {
 			fmt.Fprintf(&b, "### %s\n\n", heading)
 			b.WriteString("| Option | Environment | Default | Values | Meaning |\n|---|---|---|---|---|\n")
 		}
-		fmt.Fprintf(&b, "| `--%s` | %s | %s | %s | %s |\n", o.name, o.envCell(), o.defaultCell(), cell(o.kind.values), cell(o.fullHelp()))
+		fmt.Fprintf(&b, "| `--%s` | %s | %s | %s | %s |\n", o.name, o.envCell(), o.defaultCell(), cell(o.kind.values), cell(o.help))
 	}
 	fmt.Fprintf(&b, "\nThese flags of the Python server are taken and ignored, with a notice: %s.\n", strings.Join(without, ", "))
 	return b.String()

@@ -40,13 +40,13 @@ var allowed = map[string]string{
 
 	// The layers.
 	"internal/store":    "internal/token",
-	"internal/action":   "api internal/event internal/identity internal/mail internal/passpolicy internal/passwd internal/policy internal/store internal/token",
-	"internal/dispatch": "api internal/action internal/event",
+	"internal/action":   "api internal/event internal/identity internal/limit internal/mail internal/passpolicy internal/passwd internal/policy internal/store internal/token",
+	"internal/dispatch": "api internal/action internal/config internal/event internal/identity internal/limit",
 	"internal/httpd":    "internal/dispatch internal/event internal/pii internal/wire",
 
 	// What puts them together.
 	"internal/setup": "internal/config internal/identity internal/passwd internal/policy internal/store internal/wire",
-	"internal/app": "api internal/action internal/config internal/dispatch internal/httpd internal/identity internal/mail internal/memory " +
+	"internal/app": "api internal/action internal/config internal/dispatch internal/httpd internal/identity internal/limit internal/mail internal/memory " +
 		"internal/passpolicy internal/passwd internal/pii internal/policy internal/setup internal/store internal/token internal/wire",
 	"cmd/authnzrv": "client docs internal/app internal/config internal/mail internal/memory internal/passwd internal/policy internal/setup internal/wire",
 

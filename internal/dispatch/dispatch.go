@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"runtime/debug"
 	"strings"
+	"time"
 
 	"authnzerver/api"
 	"authnzerver/internal/action"
@@ -17,8 +18,14 @@ import (
 // A Route is a declared request with the function that answers it.
 type Route struct {
 	spec *api.Spec
-	// answer appends the reply to dst and returns the failure in it, if any.
-	answer func(ctx context.Context, dst []byte, in *Incoming) ([]byte, *api.Failure, error)
+	// answer appends the reply to dst and tells how the request ended.
+	answer func(ctx context.Context, dst []byte, in *Incoming) ([]byte, ending, error)
+}
+
+// An ending is how a request that was answered ended.
+type ending struct {
+	failure *api.Failure // nil for a success
+	delay   time.Duration
 }
 
 // Handle pairs a request with its function. The compiler checks that the
@@ -27,26 +34,26 @@ type Route struct {
 // A result that is returned together with an error supplies the keys that
 // failed replies carry too.
 func Handle[P, R any](request api.Request[P, R], do func(context.Context, *P) (R, error)) Route {
-	answer := func(ctx context.Context, dst []byte, in *Incoming) ([]byte, *api.Failure, error) {
+	answer := func(ctx context.Context, dst []byte, in *Incoming) ([]byte, ending, error) {
 		var params P
 		problems := request.Decode(in.Body, &params)
 		if problems != nil {
 			var none R
 			failure := api.Invalid(request.Spec().Name, problems)
 			dst, err := request.AppendFailure(dst, in.ReqID, &none, failure)
-			return dst, failure, err
+			return dst, ending{failure: failure}, err
 		}
 		result, err := guard(ctx, do, &params)
 		if err == nil {
 			dst, err := request.AppendSuccess(dst, in.ReqID, &result)
-			return dst, nil, err
+			return dst, ending{}, err
 		}
 		failure, operator := action.Classify(err)
 		if operator {
 			event.From(ctx).Fault(err)
 		}
-		dst, err = request.AppendFailure(dst, in.ReqID, &result, failure)
-		return dst, failure, err
+		dst, encodeErr := request.AppendFailure(dst, in.ReqID, &result, failure)
+		return dst, ending{failure, action.Delay(err)}, encodeErr
 	}
 	return Route{request.Spec(), answer}
 }
@@ -63,12 +70,15 @@ func guard[P, R any](ctx context.Context, do func(context.Context, *P) (R, error
 }
 
 // A Table holds the routes of all requests. It is safe for concurrent use.
-type Table struct{ routes map[string]*Route }
+type Table struct {
+	routes map[string]*Route
+	limits *Limits
+}
 
-// New returns the table of the routes. It fails when a declared request has no
-// route, or a name has two.
-func New(routes ...Route) (*Table, error) {
-	t := &Table{routes: make(map[string]*Route, 2*len(routes))}
+// New returns the table of the routes, under limits unless these are nil. It
+// fails when a declared request has no route, or a name has two.
+func New(limits *Limits, routes ...Route) (*Table, error) {
+	t := &Table{routes: make(map[string]*Route, 2*len(routes)), limits: limits}
 	for i := range routes {
 		route := &routes[i]
 		for _, name := range append([]string{route.spec.Name}, route.spec.Aliases...) {
@@ -90,24 +100,48 @@ func New(routes ...Route) (*Table, error) {
 	return t, nil
 }
 
+// An Outcome says what is to be done about a reply apart from sending it.
+type Outcome struct {
+	// Delay is how long to wait before it is sent.
+	Delay time.Duration
+	// RetryAfter is how long the caller is asked to wait before the next try;
+	// 0 when that makes no difference.
+	RetryAfter time.Duration
+}
+
 // Do answers a request: it appends the text of the reply to dst. An unknown
-// request is ErrMalformed; everything else that can be wrong with a request is
-// told in the reply.
-func (t *Table) Do(ctx context.Context, dst []byte, in *Incoming) ([]byte, error) {
+// request is ErrMalformed and one over its limit a [LimitedError]; everything
+// else that can be wrong with a request is told in the reply.
+func (t *Table) Do(ctx context.Context, dst []byte, in *Incoming) ([]byte, Outcome, error) {
 	record := event.From(ctx)
 	record.ReqID = string(in.ReqID)
 	route := t.routes[in.Request]
+	name := unknownRequest
+	if route != nil {
+		name = route.spec.Name
+		record.Request = name
+		record.Routine = route.spec.ReadOnly && route.spec.Hashes == 0
+	}
+	if t.limits != nil {
+		err := t.limits.charge(ctx, name, in)
+		if err != nil {
+			return nil, Outcome{}, err
+		}
+	}
 	if route == nil {
-		return nil, fmt.Errorf("%w: unknown request", ErrMalformed)
+		return nil, Outcome{}, fmt.Errorf("%w: unknown request", ErrMalformed)
 	}
-	record.Request = route.spec.Name
-	record.Routine = route.spec.ReadOnly && route.spec.Hashes == 0
-	dst, failure, err := route.answer(ctx, dst, in)
+	if route.spec.Hashes > 0 {
+		ctx = action.WithClient(ctx, action.Client{Network: in.Network(), Given: in.ClientAddr != ""})
+	}
+	dst, end, err := route.answer(ctx, dst, in)
 	if err != nil {
-		return nil, fmt.Errorf("encode reply: %w", err)
+		return nil, Outcome{}, fmt.Errorf("encode reply: %w", err)
 	}
-	if failure != nil {
-		record.Code = string(failure.Code)
+	outcome := Outcome{Delay: end.delay}
+	if end.failure != nil {
+		record.Code = string(end.failure.Code)
+		outcome.RetryAfter = end.failure.RetryAfter
 	}
-	return dst, nil
+	return dst, outcome, nil
 }

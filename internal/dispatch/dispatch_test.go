@@ -91,12 +91,13 @@ func routesOf(s *action.Server) routes {
 	handle(r, api.APIKeyRefreshNoSession, s.APIKeyRefreshNoSession)
 	handle(r, api.UserCheckAccess, s.UserCheckAccess)
 	handle(r, api.UserCheckLimit, s.UserCheckLimit)
+	handle(r, api.UserCountLimit, s.UserCountLimit)
 	return r
 }
 
 func (r routes) table(t testing.TB) *dispatch.Table {
 	t.Helper()
-	table, err := dispatch.New(slices.Collect(maps.Values(r))...)
+	table, err := dispatch.New(nil, slices.Collect(maps.Values(r))...)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -146,7 +147,7 @@ func do(t testing.TB, ctx context.Context, table *dispatch.Table, text string) [
 	if err != nil {
 		t.Fatalf("%s: %v", text, err)
 	}
-	reply, err := table.Do(ctx, nil, in)
+	reply, _, err := table.Do(ctx, nil, in)
 	if err != nil {
 		t.Fatalf("%s: %v", text, err)
 	}
@@ -174,23 +175,23 @@ func problems(t testing.TB, table *dispatch.Table, request, body string) []api.P
 
 func TestNew(t *testing.T) {
 	all := routesOf(&action.Server{})
-	_, err := dispatch.New(slices.Collect(maps.Values(all))...)
+	_, err := dispatch.New(nil, slices.Collect(maps.Values(all))...)
 	if err != nil {
 		t.Error(err)
 	}
 	for name, route := range all {
 		rest := maps.Clone(all)
 		delete(rest, name)
-		_, err := dispatch.New(slices.Collect(maps.Values(rest))...)
+		_, err := dispatch.New(nil, slices.Collect(maps.Values(rest))...)
 		if err == nil || !strings.HasSuffix(err.Error(), ": "+name) {
 			t.Errorf("without %s: %v", name, err)
 		}
-		_, err = dispatch.New(append(slices.Collect(maps.Values(all)), route)...)
+		_, err = dispatch.New(nil, append(slices.Collect(maps.Values(all)), route)...)
 		if err == nil || !strings.Contains(err.Error(), name+" has two routes") {
 			t.Errorf("with %s twice: %v", name, err)
 		}
 	}
-	_, err = dispatch.New()
+	_, err = dispatch.New(nil)
 	for _, spec := range api.All() {
 		if err == nil || !strings.Contains(err.Error(), spec.Name) {
 			t.Errorf("without any: %v does not name %s", err, spec.Name)
@@ -221,7 +222,7 @@ func TestNames(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			_, err = table.Do(t.Context(), nil, in)
+			_, _, err = table.Do(t.Context(), nil, in)
 			if !errors.Is(err, dispatch.ErrMalformed) {
 				t.Errorf("%q: %v, want ErrMalformed", wrong, err)
 			}
@@ -552,7 +553,7 @@ func TestAppends(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	reply, err := table.Do(t.Context(), []byte("before"), in)
+	reply, _, err := table.Do(t.Context(), []byte("before"), in)
 	if err != nil || !bytes.HasPrefix(reply, []byte(`before{"success":false`)) {
 		t.Errorf("%s, %v", reply, err)
 	}
@@ -667,7 +668,7 @@ func FuzzDo(f *testing.F) {
 		if err != nil {
 			return
 		}
-		text, err := table.Do(t.Context(), nil, in)
+		text, _, err := table.Do(t.Context(), nil, in)
 		if err != nil {
 			t.Fatal(err)
 		}

@@ -40,6 +40,9 @@ type Incoming struct {
 	// member client_ipaddr, else the body's client_ipaddr, else the body's
 	// ip_address; empty when there is none.
 	ClientAddr string
+	// Peer is the address that the request came from, the frontend's; empty
+	// when it is not known. Parse leaves it to its caller.
+	Peer string
 }
 
 // Parse reads the text of an opened envelope. Duplicate members, members that

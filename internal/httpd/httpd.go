@@ -5,6 +5,7 @@ package httpd
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -53,7 +54,7 @@ type Options struct {
 	// Replay refuses requests that are too old or were seen before.
 	Replay *wire.Replay
 	// Do answers the request; see [dispatch.Table.Do].
-	Do func(ctx context.Context, dst []byte, in *dispatch.Incoming) ([]byte, error)
+	Do func(ctx context.Context, dst []byte, in *dispatch.Incoming) ([]byte, dispatch.Outcome, error)
 	// Health reports what works.
 	Health func(context.Context) Health
 	// Echo, when not nil, answers POST /echo from the loopback address with
@@ -82,22 +83,25 @@ type Health struct {
 type Handler struct {
 	Options
 	hosts map[string]bool
+	// stopping is closed when the server begins to stop.
+	stopping chan struct{}
 }
 
 // New returns a Handler.
 func New(o Options) *Handler {
-	h := &Handler{Options: o, hosts: map[string]bool{}}
+	h := &Handler{Options: o, hosts: map[string]bool{}, stopping: make(chan struct{})}
 	for _, host := range o.AllowedHosts {
 		h.hosts[strings.ToLower(host)] = true
 	}
 	return h
 }
 
-// Server returns an HTTP server for the handler with every time bounded.
+// Server returns an HTTP server for the handler with every time bounded. It is
+// called once.
 func (h *Handler) Server() *http.Server {
 	protocols := new(http.Protocols)
 	protocols.SetHTTP1(true)
-	return &http.Server{
+	server := &http.Server{
 		Handler:           h,
 		Protocols:         protocols,
 		ReadHeaderTimeout: headerTime,
@@ -109,6 +113,8 @@ func (h *Handler) Server() *http.Server {
 		// The general one answers OPTIONS * with 200, whatever the host.
 		DisableGeneralOptionsHandler: true,
 	}
+	server.RegisterOnShutdown(func() { close(h.stopping) })
+	return server
 }
 
 // ServeHTTP answers one request and logs it.
@@ -170,6 +176,7 @@ var refusals = map[int]string{
 	http.StatusMethodNotAllowed:      "HTTP 405: this method is not served here.\n",
 	http.StatusRequestTimeout:        "HTTP 408: the request was not sent in time.\n",
 	http.StatusRequestEntityTooLarge: "HTTP 413: the request has more than 1 MiB.\n",
+	http.StatusTooManyRequests:       "HTTP 429: the rate limit was exceeded.\n",
 	http.StatusInternalServerError:   "HTTP 500: the request could not be served.\n",
 }
 
@@ -216,25 +223,72 @@ func (s *scratch) release() {
 // request answers POST /.
 func (h *Handler) request(ctx context.Context, w http.ResponseWriter, r *http.Request) int {
 	s := scratches.Get().(*scratch)
+	key, outcome, status := h.answer(ctx, w, r, s)
+	if status != 0 {
+		s.release()
+		return refuse(w, status)
+	}
+	if outcome.Delay > 0 {
+		// What waits keeps its reply and nothing else.
+		reply := bytes.Clone(s.reply)
+		s.release()
+		h.delay(ctx, w, r, outcome.Delay)
+		s = scratches.Get().(*scratch)
+		s.reply = append(s.reply[:0], reply...)
+	}
 	defer s.release()
+	setRetryAfter(w, outcome.RetryAfter)
+	s.sealed = h.Keys.AppendSeal(s.sealed[:0], s.reply, key, h.Now())
+	return write(w, http.StatusOK, "text/plain; charset=UTF-8", s.sealed)
+}
+
+// answer leaves the reply in the scratch and returns the key to seal it with. A
+// status other than 0 is the answer.
+func (h *Handler) answer(ctx context.Context, w http.ResponseWriter, r *http.Request, s *scratch) (key int, outcome dispatch.Outcome, status int) {
 	message, status := h.open(ctx, w, r, s)
 	if status != 0 {
-		return refuse(w, status)
+		return 0, outcome, status
 	}
 	in, err := dispatch.Parse(message.Plaintext)
 	if err != nil {
-		return refuse(w, failed(ctx, err))
+		return 0, outcome, failed(ctx, err)
 	}
-	if in.ClientAddr == "" {
-		in.ClientAddr = peerOf(r).String()
-	}
-	event.From(ctx).SetClient(in.ClientAddr)
-	s.reply, err = h.Do(ctx, s.reply[:0], in)
+	in.Peer = peerOf(r).String()
+	event.From(ctx).SetClient(cmp.Or(in.ClientAddr, in.Peer))
+	reply, outcome, err := h.Do(ctx, s.reply[:0], in)
 	if err != nil {
-		return refuse(w, failed(ctx, err))
+		var limited *dispatch.LimitedError
+		if errors.As(err, &limited) {
+			setRetryAfter(w, limited.RetryAfter)
+		}
+		return 0, outcome, failed(ctx, err)
 	}
-	s.sealed = h.Keys.AppendSeal(s.sealed[:0], s.reply, message.Key, h.Now())
-	return write(w, http.StatusOK, "text/plain; charset=UTF-8", s.sealed)
+	s.reply = reply
+	return message.Key, outcome, 0
+}
+
+// setRetryAfter sets the header Retry-After (RFC 9110 §10.2.3) to whole seconds,
+// rounded up.
+func setRetryAfter(w http.ResponseWriter, wait time.Duration) {
+	if wait > 0 {
+		w.Header().Set("Retry-After", strconv.FormatInt(int64((wait+time.Second-1)/time.Second), 10))
+	}
+}
+
+// delay waits before a reply is sent. It ends early with the connection and
+// when the server stops, and it holds nothing but the goroutine.
+func (h *Handler) delay(ctx context.Context, w http.ResponseWriter, r *http.Request, wait time.Duration) {
+	event.From(ctx).Add(slog.String("delayed", wait.String()))
+	// Only a writer that is no connection, as tests have, cannot be given the
+	// time; it needs none.
+	_ = http.NewResponseController(w).SetWriteDeadline(h.Now().Add(wait + writeTime))
+	timer := time.NewTimer(wait)
+	defer timer.Stop()
+	select {
+	case <-timer.C:
+	case <-r.Context().Done():
+	case <-h.stopping:
+	}
 }
 
 // open reads and opens the envelope in the request's body. A status other than
@@ -280,7 +334,10 @@ func unread(ctx context.Context, err error) int {
 // failed notes why a request was not answered and returns the status.
 func failed(ctx context.Context, err error) int {
 	status := http.StatusUnauthorized
+	var limited *dispatch.LimitedError
 	switch {
+	case errors.As(err, &limited):
+		status = http.StatusTooManyRequests
 	case errors.Is(err, dispatch.ErrMalformed):
 		status = http.StatusBadRequest
 	case errors.Is(err, dispatch.ErrNotAuthentic), errors.Is(err, wire.ErrMalformed), errors.Is(err, wire.ErrNotAuthentic),

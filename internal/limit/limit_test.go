@@ -415,7 +415,7 @@ func TestKeysTellPartsApart(t *testing.T) {
 }
 
 func BenchmarkSpend(b *testing.B) {
-	for _, rule := range []limit.Rule{perMinute(10, 10), perMinute(600, 150), perMinute(limit.MaxCalls, limit.MaxCalls)} {
+	for _, rule := range []limit.Rule{perMinute(10, 10), perMinute(600, 150), perMinute(limit.MaxBurst, limit.MaxBurst), {Limit: limit.MaxCalls, Per: time.Hour}} {
 		b.Run(fmt.Sprint(rule.Limit), func(b *testing.B) {
 			l := limit.NewLimiter(0, limit.Clock())
 			b.ReportAllocs()

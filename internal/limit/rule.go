@@ -5,15 +5,20 @@ import (
 	"time"
 )
 
-// MaxCalls is the largest limit and the largest burst of a Rule.
-const MaxCalls = 1_000_000
+const (
+	// MaxCalls is the largest limit of a Rule, and the largest cost of a call.
+	MaxCalls = 1_000_000_000
+	// MaxBurst is the largest burst of a Rule, and the largest limit of one that
+	// has a burst.
+	MaxBurst = 1_000_000
+)
 
 // A Rule says how many calls a key may make. It is comparable.
 type Rule struct {
 	// Limit is how many calls may be made in any span of the length Per, and
 	// on average; from 1 to MaxCalls.
 	Limit int
-	// Burst is how many calls of a quiet key pass at once, at most MaxCalls.
+	// Burst is how many calls of a quiet key pass at once, at most MaxBurst.
 	// A burst above the limit may fill one span of the length Per. Without a
 	// burst there is no average: calls pass as long as the span has room.
 	Burst int
@@ -23,7 +28,7 @@ type Rule struct {
 
 // valid reports whether all fields are within their ranges.
 func (r *Rule) valid() bool {
-	return r.Limit >= 1 && r.Limit <= MaxCalls && r.Burst >= 0 && r.Burst <= MaxCalls &&
+	return r.Limit >= 1 && r.Limit <= MaxCalls && r.Burst >= 0 && r.Burst <= MaxBurst && (r.Burst == 0 || r.Limit <= MaxBurst) &&
 		r.Per >= time.Microsecond && r.Per <= 366*24*time.Hour && r.Per%time.Microsecond == 0
 }
 

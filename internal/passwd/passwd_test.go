@@ -31,14 +31,14 @@ func TestVerifyArgon2CFFI(t *testing.T) {
 		{"of 256 characters", "$argon2id$v=19$m=512,t=1,p=1$cuu03h/EiIBkBrgEphFjwg$ClAhF2OlJnr31146YTcmukksUMKQSa5QxbRS3L5sVLs", strings.Repeat("é", 256), true},
 	} {
 		t.Run(test.name, func(t *testing.T) {
-			got, err := pool.Verify(t.Context(), test.hash, test.password)
+			got, err := pool.Verify(t.Context(), test.hash, test.password, nil)
 			if err != nil {
 				t.Fatal(err)
 			}
 			if want := (passwd.Result{Match: true, Outdated: test.outdated}); got != want {
 				t.Errorf("right password: %+v, want %+v", got, want)
 			}
-			got, err = pool.Verify(t.Context(), test.hash, "x"+test.password)
+			got, err = pool.Verify(t.Context(), test.hash, "x"+test.password, nil)
 			if err != nil || got != (passwd.Result{}) {
 				t.Errorf("wrong password: %+v, %v", got, err)
 			}
@@ -53,12 +53,12 @@ func TestHashVerifies(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		got, err := pool.Verify(t.Context(), stored, password)
+		got, err := pool.Verify(t.Context(), stored, password, nil)
 		if err != nil || got != (passwd.Result{Match: true}) {
 			t.Errorf("%d characters: %+v, %v", len(password), got, err)
 		}
 		if len(password) > 256 {
-			got, err = pool.Verify(t.Context(), stored, password[:len(password)-2])
+			got, err = pool.Verify(t.Context(), stored, password[:len(password)-2], nil)
 			if err != nil || got.Match {
 				t.Errorf("%d characters: a shorter one matched (%v): the password was cut", len(password), err)
 			}
@@ -89,7 +89,7 @@ func TestCost(t *testing.T) {
 		{"long, nobody", pool.Dummy(), strings.Repeat("w", 300), 2},
 	} {
 		before := pool.Computed()
-		_, err := pool.Verify(t.Context(), test.hash, test.password)
+		_, err := pool.Verify(t.Context(), test.hash, test.password, nil)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -119,7 +119,7 @@ func TestVerifyMalformed(t *testing.T) {
 		"$argon2id$v=19$m=512,t=1,p=1$UmWdnK5P06cRjTFzguEGzw$r5RYX/47ge7jPOWTq7XyGvxUcs8GtTPnyylvnrTi4ds$",
 		"$argon2id$v=19$m=512,t=1,p=1$UmWdnK5P06cRjTFzguEGzw==$r5RYX/47ge7jPOWTq7XyGvxUcs8GtTPnyylvnrTi4ds",
 	} {
-		_, err := pool.Verify(t.Context(), stored, "password")
+		_, err := pool.Verify(t.Context(), stored, "password", nil)
 		if !errors.Is(err, passwd.ErrMalformed) {
 			t.Errorf("%.60q: %v, want ErrMalformed", stored, err)
 		}
@@ -155,7 +155,7 @@ func FuzzVerify(f *testing.F) {
 	cancel()
 	f.Fuzz(func(t *testing.T, stored, password string) {
 		// Cancelled, so that only the parser runs and not what it asks for.
-		result, err := pool.Verify(cancelled, stored, password)
+		result, err := pool.Verify(cancelled, stored, password, nil)
 		if err == nil || result != (passwd.Result{}) {
 			t.Errorf("%+v, %v", result, err)
 		}

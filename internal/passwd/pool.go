@@ -71,7 +71,7 @@ func (p *Pool) Unusable() string { return random(p.params).String() }
 // It fails with ErrBusy or with the error of ctx.
 func (p *Pool) Hash(ctx context.Context, password string) (string, error) {
 	h := random(p.params)
-	err := p.run(ctx, func() {
+	err := p.run(ctx, func(context.Context) {
 		h.key = h.compute(password)
 		p.computed.Add(1)
 	})
@@ -95,21 +95,34 @@ type Result struct {
 // Verify compares a password with a stored hash, which may have other
 // parameters than the Pool's. It computes one hash, or two for a password of
 // more than 256 characters that does not match as a whole. It fails with
-// ErrMalformed, ErrBusy or the error of ctx.
+// ErrMalformed, ErrBusy, the error of ctx, or that of admit.
 //
-// When ctx ends first, Verify returns at once, but its hash holds its worker
-// until it is done: hanging up does not free capacity for the next guess.
-func (p *Pool) Verify(ctx context.Context, stored, password string) (Result, error) {
+// admit, unless it is nil, is called when it is certain that the password will
+// be compared at once, and decides whether it is. From then on the comparison
+// goes on to its end, also when ctx ends: hanging up neither hides the outcome
+// of a guess nor makes room for the next one.
+func (p *Pool) Verify(ctx context.Context, stored, password string, admit func(context.Context) error) (Result, error) {
 	h, err := parse(stored)
 	if err != nil {
 		return Result{}, err
 	}
-	result := make(chan Result, 1)
-	err = p.run(ctx, func() { result <- p.verify(h, password) })
+	var result Result
+	var refused error
+	err = p.run(ctx, func(ctx context.Context) {
+		if admit != nil {
+			refused = admit(ctx)
+		}
+		if refused == nil {
+			result = p.verify(h, password)
+		}
+	})
+	if err == nil {
+		err = refused
+	}
 	if err != nil {
 		return Result{}, fmt.Errorf("verify password: %w", err)
 	}
-	return <-result, nil
+	return result, nil
 }
 
 func (p *Pool) verify(h *hash, password string) Result {
@@ -137,24 +150,15 @@ func cut(s string, n int) (string, bool) {
 	return s, false
 }
 
-// run does work on a worker, as soon as one is free.
-func (p *Pool) run(ctx context.Context, work func()) error {
+// run does work on a worker, as soon as one is free. Work that has begun ends.
+func (p *Pool) run(ctx context.Context, work func(context.Context)) error {
 	err := p.acquire(ctx)
 	if err != nil {
 		return err
 	}
-	done := make(chan struct{})
-	go func() {
-		defer close(done)
-		defer func() { <-p.workers }()
-		work()
-	}()
-	select {
-	case <-done:
-		return nil
-	case <-ctx.Done():
-		return ctx.Err()
-	}
+	defer func() { <-p.workers }()
+	work(context.WithoutCancel(ctx))
+	return nil
 }
 
 func (p *Pool) acquire(ctx context.Context) error {

@@ -3,8 +3,11 @@ package policy
 import (
 	"bytes"
 	"cmp"
+	"errors"
 	"math"
 	"strconv"
+	"strings"
+	"time"
 
 	"github.com/go-json-experiment/json/jsontext"
 )
@@ -144,4 +147,56 @@ func realOfNumber(number []byte) (float64, bool) {
 func unquote(value []byte) []byte {
 	text, _ := jsontext.AppendUnquote(nil, value)
 	return text
+}
+
+// ErrNotCountable says that a limit has no span of time in its name, or that
+// values must be greater than it.
+var ErrNotCountable = errors.New("the limit cannot be counted")
+
+// windows are the ends of the names of limits that can be counted, with the spans
+// of time that they mean.
+var windows = [...]struct {
+	suffix string
+	span   time.Duration
+}{
+	{"_per_second", time.Second},
+	{"_per_minute", time.Minute},
+	{"_per_hour", time.Hour},
+	{"_per_day", 24 * time.Hour},
+}
+
+// A Quota is how often something may be done.
+type Quota struct {
+	// Limited is false when the role does not have the limit.
+	Limited bool
+	// Most is how often it may be done in any span of the length Per: the
+	// limit without its fraction, from 0 to 2^53 - 1.
+	Most int64
+	Per  time.Duration
+}
+
+// Quota returns what a role's limit means for counting. Its name must end in
+// _per_second, _per_minute, _per_hour or _per_day. The errors are
+// [ErrUnknownRole] and [ErrNotCountable].
+func (p *Policy) Quota(role, limit string) (Quota, error) {
+	r := p.roles[role]
+	if r == nil {
+		return Quota{}, ErrUnknownRole
+	}
+	var q Quota
+	for _, w := range windows {
+		if strings.HasSuffix(limit, w.suffix) {
+			q.Per = w.span
+		}
+	}
+	l := r.limits[limit]
+	if q.Per == 0 || l != nil && !l.below {
+		return Quota{}, ErrNotCountable
+	}
+	if l != nil {
+		const most = 1<<53 - 1
+		q.Limited = true
+		q.Most = int64(min(max(0, math.Floor(l.real)), most))
+	}
+	return q, nil
 }

@@ -1,0 +1,135 @@
+package app
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"time"
+
+	"authnzerver/internal/config"
+	"authnzerver/internal/dispatch"
+	"authnzerver/internal/limit"
+)
+
+// saveLimitsEvery is how often the limits are saved: as much is forgotten by a
+// crash.
+const saveLimitsEvery = 30 * time.Second
+
+// makeLimits returns the limits of requests, nil when there are none. They go on
+// where the last run left off.
+func (a *App) makeLimits() (*dispatch.Limits, error) {
+	a.limiter = limit.NewLimiter(0, limit.Clock())
+	a.loadLimits()
+	if a.cfg.RateLimits.Off {
+		return nil, nil
+	}
+	limits, err := dispatch.NewLimits(&a.cfg.RateLimits, a.keys, a.spend)
+	if err != nil {
+		return nil, &config.Error{Option: "ratelimits", Code: config.CodeInvalid, Message: err.Error()}
+	}
+	return limits, nil
+}
+
+// spend charges a call.
+func (a *App) spend(_ context.Context, charges ...limit.Charge) limit.Decision {
+	return a.limiter.Spend(charges...)
+}
+
+func (a *App) limitsPath() string { return filepath.Join(a.cfg.CacheDir, "limits") }
+
+// loadLimits reads what the last run counted. Without it everybody begins with a
+// full allowance, which is no reason not to start.
+func (a *App) loadLimits() {
+	if a.cfg.CacheDir == "" {
+		return
+	}
+	text, err := os.ReadFile(a.limitsPath())
+	if err == nil {
+		err = a.limiter.Load(bytes.NewReader(text))
+	}
+	if err != nil && !errors.Is(err, fs.ErrNotExist) {
+		a.log.Warn("what the last run counted for the limits cannot be read; the count begins anew", "error", err)
+	}
+}
+
+func (a *App) saveLimits() error {
+	if a.cfg.CacheDir == "" {
+		return nil
+	}
+	var text bytes.Buffer
+	err := a.limiter.Save(&text)
+	if err == nil {
+		err = replaceFile(a.limitsPath(), text.Bytes())
+	}
+	if err != nil {
+		return fmt.Errorf("save the limits: %w", err)
+	}
+	return nil
+}
+
+// saveLimitsOften saves the limits now and then, so that a crash does not reset
+// them.
+func (a *App) saveLimitsOften(ctx context.Context) {
+	ticker := time.NewTicker(saveLimitsEvery)
+	defer ticker.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case <-ticker.C:
+		}
+		err := a.saveLimits()
+		if err != nil {
+			a.log.Error("what was counted for the limits could not be saved", "error", err)
+		}
+	}
+}
+
+// sendNotices sends the messages that the server sends on its own, each when its
+// turn comes. While there is none, it waits without asking the database.
+func (a *App) sendNotices(ctx context.Context) {
+	for {
+		next, err := a.actions.SendNotice(ctx)
+		if err != nil && ctx.Err() == nil {
+			a.log.Error("a message could not be sent; it is tried again", "error", err)
+		}
+		var turn <-chan time.Time
+		switch {
+		case err != nil && next.IsZero(): // the database
+			turn = time.After(noticeRetry)
+		case !next.IsZero():
+			turn = time.After(time.Until(next))
+		}
+		select {
+		case <-ctx.Done():
+			return
+		case <-turn:
+		case <-a.noticed:
+		}
+	}
+}
+
+// noticeRetry is how long sending messages pauses when the database fails.
+const noticeRetry = 10 * time.Second
+
+// noteNotice wakes up sendNotices.
+func (a *App) noteNotice() {
+	select {
+	case a.noticed <- struct{}{}:
+	default: // it is awake
+	}
+}
+
+// replaceFile writes a file whole or not at all.
+func replaceFile(path string, text []byte) error {
+	temporary := path + ".new"
+	err := os.WriteFile(temporary, text, 0o600)
+	if err != nil {
+		return err
+	}
+	return os.Rename(temporary, path)
+}
