@@ -62,12 +62,11 @@ type UserLogoutResult struct {
 //
 // It does not look at email_verified.
 var UserPasscheck = define[UserPasscheckParams, UserCheckResult](Spec{
-	Name:     "user-passcheck",
-	ReadOnly: true,
-	Limit:    LimitUser,
-	Hashes:   1,
-	Fails:    []Code{CodeSessionNotFound, CodeInvalidCredentials, CodeUserLocked, CodeTooManyFailures, CodeBusy},
-	Done:     "The password is right.",
+	Name:   "user-passcheck",
+	Limit:  LimitUser,
+	Hashes: 1,
+	Fails:  []Code{CodeSessionNotFound, CodeInvalidCredentials, CodeUserLocked, CodeTooManyFailures, CodeBusy},
+	Done:   "The password is right.",
 })
 
 // UserPasscheckParams are the parameters of [UserPasscheck].
@@ -81,12 +80,11 @@ type UserPasscheckParams struct {
 // UserPasscheckNoSession checks an e-mail address and a password without a
 // session. It does not look at email_verified.
 var UserPasscheckNoSession = define[UserPasscheckNoSessionParams, UserCheckResult](Spec{
-	Name:     "user-passcheck-nosession",
-	ReadOnly: true,
-	Limit:    LimitUser,
-	Hashes:   1,
-	Fails:    []Code{CodeInvalidCredentials, CodeUserLocked, CodeTooManyFailures, CodeBusy},
-	Done:     "The password is right.",
+	Name:   "user-passcheck-nosession",
+	Limit:  LimitUser,
+	Hashes: 1,
+	Fails:  []Code{CodeInvalidCredentials, CodeUserLocked, CodeTooManyFailures, CodeBusy},
+	Done:   "The password is right.",
 })
 
 // UserPasscheckNoSessionParams are the parameters of [UserPasscheckNoSession].

@@ -51,7 +51,7 @@ func validParams(s *server, request string, sub *subject) params {
 		"keep_current_session": false, "required_active": true,
 		"by": "full_name", "match": u.name,
 		"target_name": "dataset", "target_visibility": "private", "target_sharedwith": "2,3",
-		"limit_name": "max_requests", "value_to_check": 5,
+		"limit_name": "max_requests_per_minute", "value_to_check": 5, "cost": 1,
 		"min_pass_length": 12, "max_unsafe_similarity": 50, "max_character_frequency": 0.3, "min_pwned_matches": 25,
 		"action": "view", "update_dict": params{"full_name": "Changed " + u.name},
 	}

@@ -323,6 +323,7 @@ func attack(t *testing.T, addresses int, meanwhile func(*fixture)) (guesses uint
 	u := f.user("alice", "authenticated")
 	code, _ := f.logIn(home, u.Email, goodPassword)
 	equal(t, "the first login", code, "")
+	session := f.session(u.ID)
 	random := rand.New(rand.NewPCG(1, 2))
 	order := random.Perm(addresses)
 	for minute := range minutes {
@@ -340,9 +341,19 @@ func attack(t *testing.T, addresses int, meanwhile func(*fixture)) (guesses uint
 		if code != "" {
 			lockedOut++
 		}
+		_, err := f.SessionExists(t.Context(), &api.SessionTokenParams{SessionToken: session})
+		if err != nil {
+			t.Fatalf("the owner's session: %v", err)
+		}
 		if minute%10 == 0 { // the owner errs now and then
 			_, _ = f.logIn(home, u.Email, wrongPassword)
 		}
+	}
+	_, err := f.UserResetPass(from(t, stranger(0)), &api.UserResetPassParams{
+		SessionToken: f.visit(stranger(0)), Email: api.Email(u.Email), NewPassword: otherPassword,
+	})
+	if err != nil {
+		t.Errorf("the owner's reset: %v", err)
 	}
 	return guesses, lockedOut
 }

@@ -143,13 +143,69 @@ func TestNoWindowAdmitsTooMuch(t *testing.T) {
 				admitted = append(admitted, clock.now)
 			}
 		}
-		for i, first := range admitted {
-			end, _ := slices.BinarySearchFunc(admitted, first.Add(rule.Per), func(a, b time.Time) int { return a.Compare(b) })
-			if end-i > most {
-				t.Fatalf("%+v: %d calls in the window from %s", rule, end-i, first)
-			}
+		if n := fullestWindow(admitted, rule.Per); n > most {
+			t.Fatalf("%+v: %d calls in one window", rule, n)
 		}
 	})
+}
+
+// fullestWindow returns the largest number of moments within any span, the end
+// of the span not included.
+func fullestWindow(moments []time.Time, span time.Duration) (most int) {
+	for i, first := range moments {
+		end, _ := slices.BinarySearchFunc(moments, first.Add(span), time.Time.Compare)
+		most = max(most, end-i)
+	}
+	return most
+}
+
+// TestFullestWindowFindsBrokenLimiters is the control of the property above: a
+// token bucket and a counter that starts anew every minute, under the same
+// flood, admit more than they should.
+func TestFullestWindowFindsBrokenLimiters(t *testing.T) {
+	t.Parallel()
+	const calls, burst = 120, 150
+	start := newClock().now
+	bucket, filled := float64(burst), start
+	counted, minute := 0, start
+	clock := &clock{}
+	l := limit.NewLimiter(0, clock.Now)
+	for name, spend := range map[string]func(time.Time) bool{
+		"a token bucket": func(now time.Time) bool {
+			bucket = min(burst, bucket+now.Sub(filled).Minutes()*calls)
+			filled = now
+			if bucket < 1 {
+				return false
+			}
+			bucket--
+			return true
+		},
+		"a counter of minutes": func(now time.Time) bool {
+			if now.Sub(minute) >= time.Minute {
+				counted, minute = 0, now.Truncate(time.Minute)
+			}
+			counted++
+			return counted <= burst
+		},
+		"the limiter": func(now time.Time) bool {
+			clock.now = now
+			return l.Spend(limit.Charge{Key: keyer.Key("k"), Rule: perMinute(calls, burst), Cost: 1}).Allowed
+		},
+	} {
+		var admitted []time.Time
+		for step := range 2000 {
+			now := start.Add(45*time.Second + time.Duration(step)*100*time.Millisecond)
+			for range 20 {
+				if spend(now) {
+					admitted = append(admitted, now)
+				}
+			}
+		}
+		n := fullestWindow(admitted, time.Minute)
+		if broken := name != "the limiter"; broken != (n > burst) {
+			t.Errorf("%s: %d calls in the fullest window", name, n)
+		}
+	}
 }
 
 // A refusal tells the first moment at which the call is admitted, and not one
