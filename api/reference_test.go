@@ -281,7 +281,8 @@ parameters), ` + "`reqid`" + ` (any JSON value but null, sent back unchanged) an
 ` + "`client_ipaddr`" + ` (the end user's address; optional). It is sealed and sent as
 [the wire](wire.md) says. The reply has ` + "`success`, `response` (the result), `messages`" + `
 (texts that the end user may see) and ` + "`reqid`" + `; a failed one also has ` + "`failure_code`" + `,
-to switch on, and ` + "`failure_reason`" + `, for the developer. ` + "`response`" + ` repeats all of
+to switch on, and ` + "`failure_reason`" + `, for the developer, and when the
+same request may succeed later ` + "`retry_after`" + `, in seconds. ` + "`response`" + ` repeats all of
 these but the reqid.
 
 Types are ` + "`str`, `int`" + ` (no fraction, no exponent), ` + "`float`" + ` (with one of them), ` + "`bool`, `dict`" + `

@@ -28,7 +28,7 @@ type mailTestCommand struct {
 	kong.Plugins
 	flags *config.Flags
 
-	Template string `help:"Which message to send, with sample data." enum:"signup,forgotpass" default:"signup" placeholder:"signup|forgotpass"`
+	Template string `help:"Which message to send, with sample data." enum:"signup,forgotpass,newdevice,manyfailures" default:"signup" placeholder:"signup|forgotpass|newdevice|manyfailures"`
 	Address  string `arg:"" help:"Whom to send it to."`
 }
 
@@ -60,7 +60,7 @@ func (c *mailTestCommand) Run(ctx context.Context, p *process) error {
 	subject, text, html, err := templates.Render(mail.Kind(c.Template), mail.Data{
 		ServerName: "authnzerver test", ServerBaseURL: "https://example.org", Link: "https://example.org/code", Email: c.Address,
 		UserAgent: "authnzrv mail test", IPAddress: "192.0.2.1", Code: "this-is-a-test-and-no-code",
-		Expires: time.Now().Add(time.Hour),
+		Expires: time.Now().Add(time.Hour), When: time.Now(),
 	})
 	if err != nil {
 		return err
