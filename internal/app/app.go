@@ -26,6 +26,7 @@ import (
 	"authnzerver/internal/httpd"
 	"authnzerver/internal/identity"
 	"authnzerver/internal/limit"
+	"authnzerver/internal/limitstore"
 	"authnzerver/internal/memory"
 	"authnzerver/internal/passpolicy"
 	"authnzerver/internal/passwd"
@@ -59,6 +60,7 @@ type App struct {
 	replay  *wire.Replay
 	keys    *limit.Keyer
 	limiter *limit.Limiter
+	shared  *limitstore.Store // nil for one node
 	// noticed wakes up sending messages.
 	noticed chan struct{}
 	// firstRun is set when there was no cachedir, so that no run before this
@@ -129,7 +131,7 @@ func Open(ctx context.Context, cfg *config.Config, log *slog.Logger) (*App, erro
 	}
 	err = a.assemble(ctx, keys, hasher)
 	if err != nil {
-		return nil, errors.Join(err, a.store.Close())
+		return nil, errors.Join(err, a.Close())
 	}
 	return a, nil
 }
@@ -208,13 +210,17 @@ func (a *App) assemble(ctx context.Context, keys *wire.KeyRing, hasher *pii.Hash
 	if err != nil {
 		return err
 	}
+	err = a.openStore(ctx)
+	if err != nil {
+		return err
+	}
 	table, err := dispatch.New(limits, routes(a.actions)...)
 	if err != nil {
 		return err
 	}
 	a.replay = wire.NewReplay(a.cfg.MessageTTL, replayCapacity)
 	options := httpd.Options{
-		AllowedHosts: a.cfg.AllowedHosts, Keys: keys, Replay: a.replay, Do: table.Do, Health: a.health,
+		AllowedHosts: a.cfg.AllowedHosts, Keys: keys, Accept: a.accept, Do: table.Do, Health: a.health,
 		Log: a.log, Hasher: hasher, Now: time.Now,
 	}
 	if a.cfg.Debug {
@@ -234,11 +240,16 @@ func (a *App) HashMemory() int64 {
 	return int64(a.cfg.Workers) * int64(a.pool.Params().MemoryKiB) << 10
 }
 
-// Close closes the database of a server that was not run.
-func (a *App) Close() error { return a.store.Close() }
+// Close closes the stores of a server that was not run.
+func (a *App) Close() error {
+	if a.shared != nil {
+		a.shared.Close()
+	}
+	return a.store.Close()
+}
 
 func (a *App) health(ctx context.Context) httpd.Health {
-	return httpd.Health{Workers: a.cfg.Workers, Err: a.store.Ping(ctx), PolicyErr: a.policy.problem()}
+	return httpd.Health{Workers: a.cfg.Workers, Err: a.store.Ping(ctx), PolicyErr: a.policy.problem(), Shared: a.shared != nil, SharedErr: a.storeProblem()}
 }
 
 // roles returns the roles in the database, for /echo.

@@ -12,7 +12,10 @@ import (
 
 	"authnzerver/internal/config"
 	"authnzerver/internal/dispatch"
+	"authnzerver/internal/event"
 	"authnzerver/internal/limit"
+	"authnzerver/internal/limitstore"
+	"authnzerver/internal/wire"
 )
 
 // saveLimitsEvery is how often the limits are saved: as much is forgotten by a
@@ -34,9 +37,61 @@ func (a *App) makeLimits() (*dispatch.Limits, error) {
 	return limits, nil
 }
 
-// spend charges a call.
-func (a *App) spend(_ context.Context, charges ...limit.Charge) limit.Decision {
-	return a.limiter.Spend(charges...)
+// openStore connects to the store that nodes share, if there is one.
+func (a *App) openStore(ctx context.Context) error {
+	if a.cfg.LimitStore == "" {
+		return nil
+	}
+	shared, err := limitstore.Open(ctx, limitstore.Options{URL: a.cfg.LimitStore, Log: a.log})
+	if err != nil {
+		return &config.Error{Option: "limitstore", Code: config.CodeInvalid, Message: err.Error()}
+	}
+	a.shared = shared
+	return nil
+}
+
+// spend charges a call: here, and if there is a store that nodes share, there. What
+// is refused here would be there, too, and while the store cannot be used the
+// count here goes on alone.
+func (a *App) spend(ctx context.Context, charges ...limit.Charge) limit.Decision {
+	decision := a.limiter.Spend(charges...)
+	if a.shared == nil || !decision.Allowed {
+		return decision
+	}
+	shared, err := a.shared.Spend(context.WithoutCancel(ctx), charges...)
+	if err != nil {
+		if !errors.Is(err, limitstore.ErrDown) { // which the store itself logs
+			event.From(ctx).Fault(err)
+		}
+		return decision
+	}
+	if !shared.Allowed {
+		a.limiter.Refund(charges...)
+	}
+	return shared
+}
+
+// accept lets a message through once, on all nodes if they share a store. While
+// that cannot be used, the window of this node goes on alone.
+func (a *App) accept(ctx context.Context, m *wire.Message, now time.Time) error {
+	err := a.replay.Accept(m, now)
+	if err != nil || a.shared == nil || a.cfg.MessageTTL == 0 {
+		return err
+	}
+	// It is too old everywhere when it is forgotten there.
+	first, err := a.shared.FirstSight(context.WithoutCancel(ctx), m.ID, a.cfg.MessageTTL+2*time.Minute)
+	if err == nil && !first {
+		return &wire.ReplayError{Err: wire.ErrReplayed, Skew: now.Truncate(time.Second).Sub(m.Time)}
+	}
+	return nil
+}
+
+// storeProblem says why the store that nodes share cannot be used.
+func (a *App) storeProblem() error {
+	if a.shared == nil {
+		return nil
+	}
+	return a.shared.Err()
 }
 
 func (a *App) limitsPath() string { return filepath.Join(a.cfg.CacheDir, "limits") }

@@ -120,6 +120,7 @@ type Config struct {
 	// RefreshGrace is how long a used refresh token gets the same successor.
 	RefreshGrace time.Duration
 	RateLimits   RateLimits
+	LimitStore   string
 
 	Workers int
 	// HashQueue is how many password hashes may wait.

@@ -162,6 +162,11 @@ func options() []option {
 			kind: rateLimits(),
 			help: "Calls a minute by group (ipaddr, user, session, apikey, burst) or by request, such as user-login:20.",
 		},
+		{
+			name: "limitstore", group: groupUsers, env: env("LIMITSTORE"), secret: true,
+			kind: orNone(text("redis://, rediss://, valkey://, valkeys:// or unix:// with what connecting takes", func(c *Config) *string { return &c.LimitStore })),
+			help: "The Redis or Valkey server in which several nodes share what they count and the messages they have seen, such as redis://:password@host:6379/0.",
+		},
 
 		{
 			name: "workers", group: groupCapacity, env: env("WORKERS"), def: "4",

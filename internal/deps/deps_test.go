@@ -46,7 +46,7 @@ var allowed = map[string]string{
 
 	// What puts them together.
 	"internal/setup": "internal/config internal/identity internal/passwd internal/policy internal/store internal/wire",
-	"internal/app": "api internal/action internal/config internal/dispatch internal/httpd internal/identity internal/limit internal/mail internal/memory " +
+	"internal/app": "api internal/action internal/config internal/dispatch internal/event internal/httpd internal/identity internal/limit internal/limitstore internal/mail internal/memory " +
 		"internal/passpolicy internal/passwd internal/pii internal/policy internal/setup internal/store internal/token internal/wire",
 	"cmd/authnzrv": "client docs internal/app internal/config internal/mail internal/memory internal/passwd internal/policy internal/setup internal/wire",
 

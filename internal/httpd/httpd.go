@@ -51,8 +51,8 @@ type Options struct {
 	AllowedHosts []string
 	// Keys open requests and seal replies.
 	Keys *wire.KeyRing
-	// Replay refuses requests that are too old or were seen before.
-	Replay *wire.Replay
+	// Accept refuses messages that are too old or were seen before.
+	Accept func(context.Context, *wire.Message, time.Time) error
 	// Do answers the request; see [dispatch.Table.Do].
 	Do func(ctx context.Context, dst []byte, in *dispatch.Incoming) ([]byte, dispatch.Outcome, error)
 	// Health reports what works.
@@ -77,6 +77,10 @@ type Health struct {
 	// PolicyErr says why the newest policy file is not in force; nil when it
 	// is. The server is healthy with the older one.
 	PolicyErr error
+	// Shared reports that nodes share a store, and SharedErr why it cannot be
+	// used; nil when it can. The server is healthy without it.
+	Shared    bool
+	SharedErr error
 }
 
 // A Handler serves HTTP. It is safe for concurrent use.
@@ -309,7 +313,7 @@ func (h *Handler) open(ctx context.Context, w http.ResponseWriter, r *http.Reque
 	if err != nil {
 		return wire.Message{}, failed(ctx, err)
 	}
-	err = h.Replay.Accept(&message, h.Now())
+	err = h.Accept(ctx, &message, h.Now())
 	if err != nil {
 		return wire.Message{}, failed(ctx, err)
 	}
@@ -359,6 +363,11 @@ func (h *Handler) health(ctx context.Context, w http.ResponseWriter, r *http.Req
 		event.From(ctx).Fault(state.Err)
 		word, status = "database broken", http.StatusInternalServerError
 	}
+	var sharedOK *bool
+	if state.Shared {
+		ok := state.SharedErr == nil
+		sharedOK = &ok
+	}
 	workers := make(map[string]string, state.Workers)
 	for i := range state.Workers {
 		workers["Authnzrv-Worker-"+strconv.Itoa(i+1)] = word
@@ -370,7 +379,8 @@ func (h *Handler) health(ctx context.Context, w http.ResponseWriter, r *http.Req
 		Seconds  float64           `json:"Check-Time"`
 		OK       bool              `json:"Health-Ok"`
 		PolicyOK bool              `json:"Policy-Ok"`
-	}{state.Workers, workers, h.Now().Sub(started).Seconds(), state.Err == nil, state.PolicyErr == nil}, json.Deterministic(true))
+		SharedOK *bool             `json:"Limitstore-Ok,omitzero"`
+	}{state.Workers, workers, h.Now().Sub(started).Seconds(), state.Err == nil, state.PolicyErr == nil, sharedOK}, json.Deterministic(true))
 	if err != nil {
 		return refuse(w, failed(ctx, fmt.Errorf("encode health: %w", err)))
 	}
