@@ -325,7 +325,7 @@ func TestGuessesThroughTheBinary(t *testing.T) {
 				body = params{"user_id": u.id, "email": u.email, "full_name": u.name, "current_password": "wrong words of mine", "new_password": "Other-words-of-mine-9"}
 			}
 			if i%10 == 9 {
-				s.hangUp(name, body)
+				s.hangUp(name, body, 0)
 			}
 			go func() {
 				_, _, code := s.ask("192.0.2.9", name, body)
@@ -353,9 +353,26 @@ func TestGuessesThroughTheBinary(t *testing.T) {
 	}
 }
 
-// hangUp sends a request from the client 192.0.2.9 and closes the connection
-// without waiting for the answer.
-func (s *server) hangUp(name string, body params) {
+// TestWaitsEndWithTheConnection hangs up on waits that would be longer than the
+// test is patient.
+func TestWaitsEndWithTheConnection(t *testing.T) {
+	s := start(t, "maxloginwait=300", "userlocktries=100000")
+	u := s.newUser()
+	s.wait("a long wait to end early", func() bool {
+		s.hangUp("user-passcheck-nosession", params{"email": u.email, "password": "wrong words of mine"}, 100*time.Millisecond)
+		for _, record := range s.records("request") {
+			delayed, _ := record["delayed"].(string)
+			if wait, err := time.ParseDuration(delayed); err == nil && wait > patience {
+				return true
+			}
+		}
+		return false
+	})
+}
+
+// hangUp sends a request from the client 192.0.2.9 and closes the connection a
+// little later, without waiting for the answer.
+func (s *server) hangUp(name string, body params, later time.Duration) {
 	s.t.Helper()
 	text, err := json.Marshal(params{"request": name, "body": body, "reqid": newReqID(), "client_ipaddr": "192.0.2.9"})
 	if err != nil {
@@ -367,6 +384,7 @@ func (s *server) hangUp(name string, body params) {
 		s.t.Fatal(err)
 	}
 	defer connection.Close()
+	defer time.Sleep(later)
 	_, err = fmt.Fprintf(connection, "POST / HTTP/1.1\r\nHost: localhost\r\nContent-Length: %d\r\n\r\n%s", len(sealed), sealed)
 	if err != nil {
 		s.t.Fatal(err)
