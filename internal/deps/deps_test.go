@@ -36,6 +36,7 @@ var allowed = map[string]string{
 	"internal/token":      "",
 	"internal/wire":       "",
 	"internal/event":      "internal/pii",
+	"internal/limitstore": "internal/limit",
 	"internal/mail":       "internal/identity",
 
 	// The layers.
@@ -65,14 +66,14 @@ var reserved = map[string]string{
 	"syscall":      "cmd/authnzrv internal/app",
 	"crypto/tls":   "cmd/authnzrv internal/app internal/config internal/mail",
 	"database/sql": "internal/store",
-	"log/slog": "api cmd/authnzrv internal/app internal/config internal/event internal/httpd internal/setup " +
+	"log/slog": "api cmd/authnzrv internal/app internal/config internal/event internal/httpd internal/limitstore internal/setup " +
 		"internal/store", // api for the types that hide their values
 	"log": "",
 
 	// What is easily misused.
 	"encoding/json":                   "", // takes duplicate names and any letter case
 	"math/rand":                       "",
-	"math/rand/v2":                    "internal/app", // when to purge
+	"math/rand/v2":                    "internal/app internal/limitstore", // when to purge, and when to look again
 	"unsafe":                          "",
 	"plugin":                          "",
 	"reflect":                         "api internal/config",
@@ -88,6 +89,7 @@ var reserved = map[string]string{
 	"golang.org/x/crypto/argon2":      "internal/passwd",
 	"github.com/go-crypt/x":           "internal/passwd",
 	"github.com/minio/blake2b-simd":   "internal/pii",
+	"github.com/valkey-io":            "internal/limitstore",
 	"github.com/wneessen/go-mail":     "internal/mail",
 	"github.com/alecthomas/kong":      "cmd/authnzrv internal/config",
 	"golang.org/x/term":               "cmd/authnzrv",

@@ -132,7 +132,7 @@ func Clock() func() time.Time {
 // a cost is out of its range, which is a mistake of the caller's.
 func (l *Limiter) Spend(charges ...Charge) Decision {
 	for i := range charges {
-		charges[i].check()
+		charges[i].Check()
 	}
 	defer l.lock(charges)()
 	now := l.now()
@@ -180,8 +180,10 @@ func (l *Limiter) Refund(charges ...Charge) {
 	}
 }
 
-func (c *Charge) check() {
-	if !c.Rule.valid() || c.Cost < 0 || c.Cost > MaxCalls {
+// Check panics when the charge is out of its range, which is a mistake of the
+// caller's.
+func (c *Charge) Check() {
+	if !c.Rule.Valid() || c.Cost < 0 || c.Cost > MaxCalls {
 		panic(fmt.Sprintf("limit: a charge is out of range: %+v, cost %d", c.Rule, c.Cost))
 	}
 }

@@ -22,14 +22,20 @@ type Rule struct {
 	// A burst above the limit may fill one span of the length Per. Without a
 	// burst there is no average: calls pass as long as the span has room.
 	Burst int
-	// Per is a span of whole microseconds up to 366 days.
+	// Per is a span of whole microseconds up to 366 days, of a rule with a burst
+	// up to an hour.
 	Per time.Duration
 }
 
-// valid reports whether all fields are within their ranges.
-func (r *Rule) valid() bool {
-	return r.Limit >= 1 && r.Limit <= MaxCalls && r.Burst >= 0 && r.Burst <= MaxBurst && (r.Burst == 0 || r.Limit <= MaxBurst) &&
-		r.Per >= time.Microsecond && r.Per <= 366*24*time.Hour && r.Per%time.Microsecond == 0
+// Valid reports whether all fields are within their ranges, so that no number
+// that is calculated from them overflows.
+func (r *Rule) Valid() bool {
+	limit, per := MaxCalls, 366*24*time.Hour
+	if r.Burst > 0 {
+		limit, per = MaxBurst, time.Hour
+	}
+	return r.Limit >= 1 && r.Limit <= limit && r.Burst >= 0 && r.Burst <= MaxBurst &&
+		r.Per >= time.Microsecond && r.Per <= per && r.Per%time.Microsecond == 0
 }
 
 // most is how many calls any span of the length Per admits.

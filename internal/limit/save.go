@@ -184,7 +184,7 @@ func (r *reader) account(length int, moment int64) (Key, *account) {
 
 // sound reports whether an account that was read can be calculated with.
 func (a *account) sound() bool {
-	if !a.rule.valid() || a.spent < 0 || a.spent > 4*MaxBurst || len(a.runs) > maxRuns+1 || a.window > math.MaxInt32 {
+	if !a.rule.Valid() || a.spent < 0 || a.spent > 4*MaxBurst || len(a.runs) > maxRuns+1 || a.window > math.MaxInt32 {
 		return false
 	}
 	for _, run := range a.runs {

@@ -69,9 +69,9 @@ local function decode(value)
 			return nil
 		end
 	end
-	local s = {busy = min(v[1], now), spent = v[2], window = 0, runs = {}, changed = v[1] > now}
+	local s = {busy = min(v[1], now), spent = v[2], window = 0, runs = {}}
 	for i = 3, #v, 3 do
-		if v[i + 1] > now then
+		if v[i + 1] > now then -- the last one, if busy lies there, too
 			s.changed = true
 		end
 		if v[i + 2] < 1 then

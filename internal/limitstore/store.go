@@ -7,9 +7,9 @@
 // the server cannot be used, calls say so at once, and the node has to count
 // alone until it can.
 //
-// The server may be any Redis or Valkey from version 7.0, with or without a
-// password, and one that becomes another's replacement. It must not be a cluster,
-// whose nodes have no keys in common; one is refused like a server that is down.
+// The server may be any Redis from version 7.0 or Valkey. It must not be a
+// cluster, where the keys of one call lie on several nodes; one is treated like a
+// server that is down, and the log says why.
 // Counts live as long as the server keeps them: without its append-only file, a
 // restart begins all of them anew. Its maxmemory-policy should be noeviction, as
 // a count that is evicted begins anew, too. A user of its access control lists
@@ -43,12 +43,11 @@ import (
 	"authnzerver/internal/limit"
 )
 
+// Timeout bounds a call if the options do not. A server nearby answers in less
+// than a millisecond, and the caller's own client waits.
+const Timeout = 250 * time.Millisecond
+
 const (
-	// dialTimeout bounds connecting, with authentication.
-	dialTimeout = 500 * time.Millisecond
-	// callTimeout bounds a call. A server nearby answers in less than one
-	// millisecond; the caller's own client still waits.
-	callTimeout = 250 * time.Millisecond
 	// interval is how long it takes on average until the server is looked at
 	// again.
 	interval = time.Second
@@ -80,6 +79,9 @@ type Options struct {
 	// Roots are the authorities whose certificates are trusted; those of the
 	// machine if there are none.
 	Roots *x509.CertPool
+	// Timeout bounds a call, and half of the time for connecting; Timeout when it
+	// is 0.
+	Timeout time.Duration
 	// Log gets one line whenever the server can no longer be used, and when it
 	// can again. Nothing is logged when it is nil.
 	Log *slog.Logger
@@ -90,6 +92,8 @@ type Store struct {
 	client valkey.Client
 	script *valkey.Lua
 	log    *slog.Logger
+	// timeout bounds a call.
+	timeout time.Duration
 	// state is why the store cannot be used, nil within when it can. It is
 	// replaced only by those who know its present value, so that the end of a
 	// call that began long ago says nothing about the present.
@@ -102,8 +106,8 @@ type state struct{ err error }
 
 // Open returns a Store, which must be closed. That the server cannot be used now
 // is no error but a line in the log; a URL that says nothing meaningful is one. The
-// error does not tell the URL, which may hold a password. ctx bounds the look
-// at the server, which takes at most a second.
+// error does not tell the URL, which may hold a password. Looking at the server
+// takes at most four times the timeout.
 func Open(ctx context.Context, o Options) (*Store, error) {
 	option, err := parse(o.URL)
 	if err != nil {
@@ -113,8 +117,9 @@ func Open(ctx context.Context, o Options) (*Store, error) {
 		option.TLSConfig.RootCAs = o.Roots
 	}
 	// The client's first connection heeds no context.
-	option.Dialer.Timeout = dialTimeout
-	option.ConnWriteTimeout = dialTimeout
+	timeout := cmp.Or(o.Timeout, Timeout)
+	option.Dialer.Timeout = 2 * timeout
+	option.ConnWriteTimeout = 2 * timeout
 	option.ForceSingleClient = true
 	option.DisableCache = true
 	// A script that was sent may have run.
@@ -126,9 +131,10 @@ func Open(ctx context.Context, o Options) (*Store, error) {
 	option.ReadBufferEachConn, option.WriteBufferEachConn = 1<<16, 1<<16
 
 	s := &Store{
-		script: valkey.NewLuaScript(script),
-		log:    cmp.Or(o.Log, slog.New(slog.DiscardHandler)),
-		ended:  make(chan struct{}),
+		script:  valkey.NewLuaScript(script),
+		log:     cmp.Or(o.Log, slog.New(slog.DiscardHandler)),
+		timeout: timeout,
+		ended:   make(chan struct{}),
 	}
 	s.client, err = valkey.NewClient(option)
 	if s.client == nil {
@@ -162,8 +168,8 @@ func (s *Store) Err() error { return s.state.Load().err }
 
 // Spend charges a call to all of its keys, or to none, as limit.Limiter does,
 // and panics like that. The error is ErrDown, ErrDamaged, or that of a context
-// that had ended before; a call that has begun ends within about a quarter of
-// a second, whatever becomes of the context.
+// that had ended before; a call that has begun ends in time, whatever becomes of
+// the context.
 func (s *Store) Spend(ctx context.Context, charges ...limit.Charge) (limit.Decision, error) {
 	return s.spend(ctx, "", charges)
 }
@@ -216,22 +222,12 @@ func arguments(moment string, charges []limit.Charge) (keys, args []string) {
 	args = append(args, moment)
 	for i := range charges {
 		c := &charges[i]
-		if !inRange(c) {
-			panic(fmt.Sprintf("limitstore: a charge is out of range: %+v, cost %d", c.Rule, c.Cost))
-		}
+		c.Check()
 		keys = append(keys, limitPrefix+hex.EncodeToString(c.Key[:]))
 		args = append(args, strconv.Itoa(c.Rule.Limit), strconv.Itoa(c.Rule.Burst),
 			strconv.FormatInt(c.Rule.Per.Microseconds(), 10), strconv.Itoa(c.Cost))
 	}
 	return keys, args
-}
-
-// inRange reports whether a charge is one that package limit takes.
-func inRange(c *limit.Charge) bool {
-	r := &c.Rule
-	return r.Limit >= 1 && r.Limit <= limit.MaxCalls && r.Burst >= 0 && r.Burst <= limit.MaxCalls &&
-		r.Per >= time.Microsecond && r.Per <= 366*24*time.Hour && r.Per%time.Microsecond == 0 &&
-		c.Cost >= 0 && c.Cost <= limit.MaxCalls
 }
 
 // FirstSight reports whether nobody has asked for the id within the time given,
@@ -273,7 +269,7 @@ func (s *Store) do(ctx context.Context, call func(context.Context) error) error 
 		return was.err
 	}
 	// A client that goes away must not look like a server that does.
-	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), callTimeout)
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), s.timeout)
 	defer cancel()
 	err = call(ctx)
 	if err != nil {
@@ -340,8 +336,9 @@ func (s *Store) watch(ctx context.Context) {
 // whether it answers.
 func (s *Store) look(ctx context.Context, up bool) error {
 	if !up {
-		}
-	ctx, cancel := context.WithTimeout(ctx, callTimeout)
+		return s.try(ctx)
+	}
+	ctx, cancel := context.WithTimeout(ctx, s.timeout)
 	defer cancel()
 	return s.client.Do(ctx, s.client.B().Ping().Build()).Error()
 }
@@ -350,7 +347,7 @@ func (s *Store) look(ctx context.Context, up bool) error {
 // no value: it has no room, is a replica, or the user may not. The two keys
 // lie in different slots, so that a cluster refuses them.
 func (s *Store) try(ctx context.Context) error {
-	ctx, cancel := context.WithTimeout(ctx, dialTimeout)
+	ctx, cancel := context.WithTimeout(ctx, 2*s.timeout)
 	defer cancel()
 	charge := []string{"1", "0", "1", "1"}
 	args := append(append([]string{""}, charge...), charge...)

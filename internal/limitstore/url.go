@@ -22,7 +22,7 @@ var parameters = []string{"db", "client_name", "protocol"}
 // parse returns the connection that a URL describes.
 func parse(text string) (valkey.ClientOption, error) {
 	u, err := url.Parse(text)
-	if err != nil || u.Opaque != "" || u.Fragment != "" || strings.HasSuffix(text, "#") {
+	if err != nil || u.Fragment != "" || strings.HasSuffix(text, "#") {
 		return valkey.ClientOption{}, errURL
 	}
 	query, err := url.ParseQuery(u.RawQuery)

@@ -31,7 +31,11 @@ const (
 	// When pipe 3 is closed, as it is however the test's process ends, it kills
 	// the process and removes the folder $1 if that is wanted: not when "keep"
 	// was said. It complains to nobody, as the test may be gone.
+	//
+	// When a process group with a paused process loses its parent, all in it get
+	// SIGHUP, which the shell must outlive.
 	watch = `
+trap '' HUP
 dir=$1
 shift
 "$@" 3<&- 4>&- >>"$dir/log" 2>&1 &

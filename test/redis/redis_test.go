@@ -174,13 +174,26 @@ const abandon = "REDIS_TEST_ABANDON"
 // TestKilled kills the process of a test, which then ends nothing itself.
 func TestKilled(t *testing.T) {
 	t.Parallel()
-	if os.Getenv(abandon) != "" {
-		fmt.Println(folder(t, redis.Start(t, redis.Options{})))
+	if what := os.Getenv(abandon); what != "" {
+		s := redis.Start(t, redis.Options{})
+		if what == "paused" {
+			s.Pause(t)
+		}
+		fmt.Println(folder(t, s))
 		time.Sleep(patience)
 		return
 	}
+	for _, what := range []string{"running", "paused"} {
+		t.Run(what, func(t *testing.T) {
+			t.Parallel()
+			testKilled(t, what)
+		})
+	}
+}
+
+func testKilled(t *testing.T, what string) {
 	cmd := exec.Command(os.Args[0], "-test.run=^TestKilled$")
-	cmd.Env = append(os.Environ(), abandon+"=1")
+	cmd.Env = append(os.Environ(), abandon+"="+what)
 	output, err := cmd.StdoutPipe()
 	if err != nil {
 		t.Fatal(err)
@@ -214,42 +227,5 @@ func TestKilled(t *testing.T) {
 		if time.Now().After(deadline) {
 			t.Fatalf("the folder is there: %v", err)
 		}
-	}
-}
-
-// recorder is a test whose failure is no failure.
-type recorder struct {
-	testing.TB
-
-	text string
-}
-
-func (r *recorder) Helper() {}
-
-func (r *recorder) Fatal(args ...any) {
-	r.text = fmt.Sprint(args...)
-	panic(r) // testing.T ends the goroutine
-}
-
-// TestNoRedis starts a server where there is none.
-func TestNoRedis(t *testing.T) {
-	dir := t.TempDir()
-	err := os.WriteFile(filepath.Join(dir, "go.mod"), nil, 0o600)
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Chdir(dir)
-	t.Setenv("PATH", dir)
-	r := &recorder{TB: t}
-	func() {
-		defer func() {
-			if p := recover(); p != nil && p != any(r) {
-				panic(p)
-			}
-		}()
-		redis.Start(r, redis.Options{})
-	}()
-	if !strings.Contains(r.text, "scripts/test-requirements") {
-		t.Errorf("it does not say what to do: %q", r.text)
 	}
 }
