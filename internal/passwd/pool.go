@@ -11,6 +11,7 @@ import (
 	"errors"
 	"fmt"
 	"sync/atomic"
+	"time"
 )
 
 // ErrBusy: too many hashes are waiting already, or this one would have waited
@@ -19,6 +20,12 @@ var ErrBusy = errors.New("too many password hashes are waiting")
 
 // cutAt is where the later Python server cut passwords, in characters.
 const cutAt = 256
+
+// maxWait is how long a hash may wait for a worker. A request has 4.5 s in all
+// (see package httpd), of which the hash itself takes a part. Without a bound, an
+// overloaded server hashes the passwords of those who have waited so long that
+// they do not get their answers any more, and next to nobody gets one.
+const maxWait = 2 * time.Second
 
 // Options configure a Pool.
 type Options struct {
@@ -38,6 +45,9 @@ type Pool struct {
 	queue    int64
 	waiting  atomic.Int64
 	computed atomic.Uint64
+	// took is how long a hash has taken on average of late, in nanoseconds; 0
+	// before the first.
+	took atomic.Int64
 }
 
 // NewPool returns a Pool. It starts no goroutine and computes nothing yet.
@@ -157,10 +167,24 @@ func (p *Pool) run(ctx context.Context, work func(context.Context)) error {
 		return err
 	}
 	defer func() { <-p.workers }()
+	began := time.Now()
 	work(context.WithoutCancel(ctx))
+	p.learn(time.Since(began))
 	return nil
 }
 
+// learn takes the time of a hash into account, of which the last few count
+// most. When two do so at once, one of them may be lost.
+func (p *Pool) learn(took time.Duration) {
+	const weight = 8
+	average := time.Duration(p.took.Load())
+	if average == 0 {
+		average = took
+	}
+	p.took.Store(int64(average + (took-average)/weight))
+}
+
+// acquire waits for a worker, but no longer than maxWait.
 func (p *Pool) acquire(ctx context.Context) error {
 	err := ctx.Err()
 	if err != nil {
@@ -171,14 +195,23 @@ func (p *Pool) acquire(ctx context.Context) error {
 		return nil
 	default:
 	}
-	if p.waiting.Add(1) > p.queue {
-		p.waiting.Add(-1)
+	place := p.waiting.Add(1)
+	defer p.waiting.Add(-1)
+	if place > p.queue {
 		return ErrBusy
 	}
-	defer p.waiting.Add(-1)
+	// Whoever would wait in vain is told at once.
+	expected := time.Duration(place) * time.Duration(p.took.Load()) / time.Duration(cap(p.workers))
+	if expected > maxWait {
+		return fmt.Errorf("%w: this one would wait about %v", ErrBusy, expected.Round(time.Millisecond))
+	}
+	turn := time.NewTimer(maxWait)
+	defer turn.Stop()
 	select {
 	case p.workers <- struct{}{}:
 		return nil
+	case <-turn.C:
+		return fmt.Errorf("%w: none was free within %v", ErrBusy, maxWait)
 	case <-ctx.Done():
 		if errors.Is(ctx.Err(), context.DeadlineExceeded) {
 			return fmt.Errorf("%w: none was free in time", ErrBusy)

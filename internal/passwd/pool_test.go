@@ -3,12 +3,13 @@ package passwd
 import (
 	"context"
 	"errors"
+	"slices"
 	"testing"
 	"testing/synctest"
 	"time"
 )
 
-// TestQueue fills the workers and the queue with work that takes a second.
+// TestQueue fills the workers and the queue with work that takes 0.9 s.
 func TestQueue(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		pool := NewPool(Options{Workers: 2, Queue: 3})
@@ -16,7 +17,7 @@ func TestQueue(t *testing.T) {
 		ended := make(chan time.Duration, 5)
 		for range 5 {
 			go func() {
-				err := pool.run(t.Context(), func(context.Context) { time.Sleep(time.Second) })
+				err := pool.run(t.Context(), func(context.Context) { time.Sleep(900 * time.Millisecond) })
 				if err != nil {
 					t.Error(err)
 				}
@@ -29,7 +30,7 @@ func TestQueue(t *testing.T) {
 			t.Errorf("sixth: %v after %v, want ErrBusy at once", err, time.Since(start))
 		}
 		for i := range 5 {
-			if got, want := <-ended, time.Duration(i/2+1)*time.Second; got != want {
+			if got, want := <-ended, time.Duration(i/2+1)*900*time.Millisecond; got != want {
 				t.Errorf("number %d ended after %v, want %v", i, got, want)
 			}
 		}
@@ -50,19 +51,19 @@ func TestCallerGone(t *testing.T) {
 		start := time.Now()
 		go func() {
 			err := pool.run(ctx, func(ctx context.Context) {
-				time.Sleep(10 * time.Second)
+				time.Sleep(2500 * time.Millisecond)
 				if ctx.Err() != nil {
 					t.Error("the work was cut off")
 				}
 			})
-			if err != nil || time.Since(start) != 10*time.Second {
+			if err != nil || time.Since(start) != 2500*time.Millisecond {
 				t.Errorf("%v after %v", err, time.Since(start))
 			}
 		}()
-		time.Sleep(2 * time.Second)
+		time.Sleep(time.Second)
 		err := pool.run(t.Context(), func(context.Context) {})
-		if err != nil || time.Since(start) != 10*time.Second {
-			t.Errorf("the next ran after %v (%v), want after 10s", time.Since(start), err)
+		if err != nil || time.Since(start) != 2500*time.Millisecond {
+			t.Errorf("the next ran after %v (%v), want after 2.5s", time.Since(start), err)
 		}
 	})
 }
@@ -89,5 +90,67 @@ func TestWaitEnds(t *testing.T) {
 			t.Errorf("%v, want Canceled", err)
 		}
 		time.Sleep(time.Minute) // until the worker is done
+	})
+}
+
+// TestWaitBounded checks that nobody waits longer than maxWait, and that who
+// would have to is refused at once as soon as it is known how long a hash takes.
+func TestWaitBounded(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		pool := NewPool(Options{Workers: 2, Queue: 1000})
+		const each = 800 * time.Millisecond
+		flood := func(n int) (done int, waited []time.Duration) {
+			start := time.Now()
+			type outcome struct {
+				err  error
+				took time.Duration
+			}
+			outcomes := make(chan outcome)
+			for range n {
+				go func() {
+					err := pool.run(t.Context(), func(context.Context) { time.Sleep(each) })
+					outcomes <- outcome{err, time.Since(start)}
+				}()
+			}
+			for range n {
+				o := <-outcomes
+				switch {
+				case o.err == nil:
+					done++
+				case errors.Is(o.err, ErrBusy):
+					waited = append(waited, o.took)
+				default:
+					t.Error(o.err)
+				}
+			}
+			return done, waited
+		}
+		// Two each at 0, 0.8 and 1.6 s.
+		done, waited := flood(100)
+		if done != 6 || len(waited) != 94 || slices.Min(waited) != maxWait || slices.Max(waited) != maxWait {
+			t.Errorf("at first: %d done, %d refused after %v to %v, want 6, and 94 after %v",
+				done, len(waited), slices.Min(waited), slices.Max(waited), maxWait)
+		}
+		// Now the sixth in the queue is expected to wait 2.4 s. The fifth, who is
+		// let in, is one of a pair that starts after 2.4 s.
+		done, waited = flood(100)
+		slices.Sort(waited)
+		if done != 6 || len(waited) != 94 || waited[92] != 0 || waited[93] != maxWait {
+			t.Errorf("then: %d done, %d refused, want 6 and 94, of whom one waits %v", done, len(waited), maxWait)
+		}
+		// A hash that took very long does not lock everybody out.
+		err := pool.run(t.Context(), func(context.Context) { time.Sleep(time.Hour) })
+		if err != nil {
+			t.Error(err)
+		}
+		for range 100 {
+			err = pool.run(t.Context(), func(context.Context) { time.Sleep(each) })
+			if err != nil {
+				t.Error(err)
+			}
+		}
+		if done, _ := flood(6); done != 6 {
+			t.Errorf("after a long hash: %d done of 6", done)
+		}
 	})
 }
