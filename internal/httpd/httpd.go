@@ -215,6 +215,10 @@ type scratch struct {
 // maxKept is the largest buffer that is kept for the next request, in bytes.
 const maxKept = 64 << 10
 
+// maxAhead is the largest buffer that is made for a body before it comes, in
+// bytes. Nearly all requests fit; who only declares a long body gets no more.
+const maxAhead = 16 << 10
+
 var scratches = sync.Pool{New: func() any { return new(scratch) }}
 
 func (s *scratch) release() {
@@ -303,7 +307,7 @@ func (h *Handler) open(ctx context.Context, w http.ResponseWriter, r *http.Reque
 		return wire.Message{}, refused(ctx, http.StatusRequestEntityTooLarge, "the declared body is too long")
 	}
 	if r.ContentLength > 0 {
-		s.body.Grow(int(r.ContentLength) + bytes.MinRead)
+		s.body.Grow(int(min(r.ContentLength, maxAhead)) + bytes.MinRead)
 	}
 	_, err := s.body.ReadFrom(http.MaxBytesReader(w, r.Body, MaxBody))
 	if err != nil {
