@@ -8,6 +8,7 @@ import (
 	"log/slog"
 	"net"
 	"os"
+	"runtime"
 	"runtime/debug"
 	"time"
 
@@ -54,6 +55,7 @@ func (c *serveCommand) Run(ctx context.Context, p *process) error {
 		return errors.Join(fmt.Errorf("the server cannot start:\n%w", err), listener.Close())
 	}
 	memory.Tune(server.HashMemory())
+	makeRoom(server.HashThreads())
 	debug.FreeOSMemory() // what hashing the first passwords took
 	return server.Run(ctx, listener, func(address net.Addr) {
 		scheme := "http"
@@ -63,6 +65,20 @@ func (c *serveCommand) Run(ctx context.Context, p *process) error {
 		log.Info("ready", "url", scheme+"://"+address.String()+"/", "version", version(),
 			"argon2", cfg.Argon2, "workers", cfg.Workers, "took", time.Since(started).Round(time.Millisecond).String())
 	})
+}
+
+// mostRoom is how many threads more than CPUs the server runs at most.
+const mostRoom = 256
+
+// makeRoom has the runtime run more threads than there are CPUs: as many as
+// password hashes keep busy. With fewer, all other requests wait until the
+// runtime interrupts one hash after the other, each of which may run for 10 ms.
+// The system shares out the CPUs sooner. What the environment says in GOMAXPROCS
+// stays as it is. docs/performance.md has the figures.
+func makeRoom(hashing int) {
+	if os.Getenv("GOMAXPROCS") == "" {
+		runtime.GOMAXPROCS(runtime.GOMAXPROCS(0) + min(hashing, mostRoom))
+	}
 }
 
 // newLog returns the log that the configuration asks for.

@@ -240,6 +240,10 @@ func (a *App) HashMemory() int64 {
 	return int64(a.cfg.Workers) * int64(a.pool.Params().MemoryKiB) << 10
 }
 
+// HashThreads returns how many threads the password hashes that are computed at
+// once keep busy.
+func (a *App) HashThreads() int { return a.cfg.Workers * int(a.pool.Params().Lanes) }
+
 // Close closes the stores of a server that was not run.
 func (a *App) Close() error {
 	if a.shared != nil {
