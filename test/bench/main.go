@@ -29,8 +29,16 @@ type plan struct {
 	rounds      int
 	duration    time.Duration
 	connections int
+	stepTime    time.Duration
+	only        string
 	json        string
 }
+
+// The parts that can be measured alone.
+const (
+	partRequests = "requests"
+	partOverload = "overload"
+)
 
 func main() {
 	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGTERM, os.Interrupt)
@@ -53,6 +61,8 @@ func run(ctx context.Context, args []string) error {
 	flags.IntVar(&p.rounds, "rounds", 15, "how often each request is measured, in turns with the empty handler")
 	flags.DurationVar(&p.duration, "duration", 500*time.Millisecond, "how long one round lasts for each of the two")
 	flags.IntVar(&p.connections, "connections", 64, "how many keep-alive connections send requests, each one after the other")
+	flags.DurationVar(&p.stepTime, "step", 15*time.Second, "how long each rate of logins is offered")
+	flags.StringVar(&p.only, "only", "", "requests or overload, to measure nothing else")
 	flags.StringVar(&p.json, "json", "", "a file for the results, as JSON")
 	err := flags.Parse(args)
 	if err != nil {
@@ -60,6 +70,12 @@ func run(ctx context.Context, args []string) error {
 	}
 	if flags.NArg() > 0 || p.rounds < 1 || p.duration <= 0 || p.connections < 1 {
 		return errors.New("rounds, duration and connections must be positive, and nothing else is expected; see -help")
+	}
+	if p.stepTime <= warmUp {
+		return fmt.Errorf("a step must take longer than %v", warmUp)
+	}
+	if p.only != "" && p.only != partRequests && p.only != partOverload {
+		return fmt.Errorf("there is no part %q, only %s and %s", p.only, partRequests, partOverload)
 	}
 	_, err = os.Stat(p.server)
 	if err != nil {

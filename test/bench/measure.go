@@ -76,26 +76,34 @@ func (p *plan) measure(ctx context.Context) (err error) {
 	if err != nil {
 		return fmt.Errorf("set up a server: %w", err)
 	}
-	err = b.timeStart(ctx)
-	if err != nil {
-		return fmt.Errorf("time the start: %w", err)
+	if p.only != partOverload {
+		err = b.measureServer(ctx)
+		if err != nil {
+			return err
+		}
 	}
-	b.server, err = b.startServer(ctx)
-	if err != nil {
-		return err
-	}
-	defer func() { err = errors.Join(err, b.server.stop()) }()
-	err = b.measureServer(ctx)
-	if err != nil {
-		return err
+	if p.only != partRequests {
+		err = b.overload(ctx)
+		if err != nil {
+			return fmt.Errorf("overload: %w", err)
+		}
 	}
 	return b.report.finish(p)
 }
 
-// measureServer takes the figures of the running server. The idle memory comes
-// before the load, which fills the window of seen messages.
-func (b *bench) measureServer(ctx context.Context) error {
-	err := b.idleMemory(ctx)
+// measureServer takes the figures of a server that is not overloaded. The idle
+// memory comes before the load, which fills the window of seen messages.
+func (b *bench) measureServer(ctx context.Context) (err error) {
+	err = b.timeStart(ctx)
+	if err != nil {
+		return fmt.Errorf("time the start: %w", err)
+	}
+	b.server, err = b.startServer(ctx, nil)
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, b.server.stop()) }()
+	err = b.idleMemory(ctx)
 	if err != nil {
 		return fmt.Errorf("idle memory: %w", err)
 	}
@@ -171,12 +179,12 @@ func (b *bench) setUp(ctx context.Context) error {
 
 // startServer starts the server as it is, but for the limits, and for a window
 // of seen messages that the load does not fill: it has a place for a million.
-func (b *bench) startServer(ctx context.Context) (*process, error) {
-	return start(ctx, b.log, b.plan.server, func(_, port string) []string {
-		return []string{
+func (b *bench) startServer(ctx context.Context, variables []string, options ...string) (*process, error) {
+	return start(ctx, b.log, variables, b.plan.server, func(_, port string) []string {
+		return append([]string{
 			"--envfile=" + filepath.Join(b.dir, setup.EnvFile), "--listen=127.0.0.1", "--port=" + port,
 			"--ratelimits=none", "--messagettl=30",
-		}
+		}, options...)
 	})
 }
 
@@ -186,7 +194,7 @@ func (b *bench) startEmpty(ctx context.Context, reply []byte) (*process, error) 
 	if err != nil {
 		return nil, err
 	}
-	return start(ctx, b.log, "/proc/self/exe", func(host, port string) []string {
+	return start(ctx, b.log, sameThreads(), "/proc/self/exe", func(host, port string) []string {
 		return []string{
 			emptyCommand, "-address=" + net.JoinHostPort(host, port),
 			"-secret=" + filepath.Join(b.dir, setup.SecretFile), "-reply=" + file,
@@ -194,11 +202,21 @@ func (b *bench) startEmpty(ctx context.Context, reply []byte) (*process, error) 
 	})
 }
 
+// sameThreads returns the variable with which the empty handler runs as many
+// threads as the server, which makes room for those that hash: else the system
+// would give the server more of the CPUs.
+func sameThreads() []string {
+	if os.Getenv("GOMAXPROCS") != "" {
+		return nil // it counts for both
+	}
+	return []string{fmt.Sprint("GOMAXPROCS=", cpus+hashing*int(passwd.DefaultParams.Lanes))}
+}
+
 func (b *bench) timeStart(ctx context.Context) error {
 	say("starting it %d times", starts)
 	var times []time.Duration
 	for range starts {
-		p, err := b.startServer(ctx)
+		p, err := b.startServer(ctx, nil)
 		if err != nil {
 			return err
 		}

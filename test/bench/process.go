@@ -28,8 +28,9 @@ type process struct {
 const startTime = 10 * time.Second
 
 // start starts a server, with arguments that make it listen on the address
-// given, and waits until it answers. Its log goes to the file.
-func start(ctx context.Context, log *os.File, program string, args func(host, port string) []string) (*process, error) {
+// given, and waits until it answers. Its log goes to the file. Variables are
+// added to the environment.
+func start(ctx context.Context, log *os.File, variables []string, program string, args func(host, port string) []string) (*process, error) {
 	address, err := freeAddress()
 	if err != nil {
 		return nil, err
@@ -39,6 +40,7 @@ func start(ctx context.Context, log *os.File, program string, args func(host, po
 		return nil, err
 	}
 	p := &process{cmd: exec.CommandContext(ctx, program, args(host, port)...), address: address}
+	p.cmd.Env = append(os.Environ(), variables...)
 	p.cmd.Stderr = log
 	p.cmd.Cancel = func() error { return p.cmd.Process.Signal(syscall.SIGTERM) }
 	p.cmd.WaitDelay = startTime

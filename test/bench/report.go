@@ -9,6 +9,7 @@ import (
 	"os"
 	"runtime"
 	"slices"
+	"strings"
 	"text/tabwriter"
 	"time"
 
@@ -83,12 +84,23 @@ func below(limit float64) requirement {
 	return requirement{fmt.Sprintf("< %g", limit), func(r *row) bool { return r.Value < limit }}
 }
 
+func upTo(limit float64) requirement {
+	return requirement{fmt.Sprintf("≤ %g", limit), func(r *row) bool { return r.Value <= limit }}
+}
+
+func ratioUpTo(most float64) requirement {
+	return requirement{fmt.Sprintf("≤ %.0f %%", 100*most), func(r *row) bool { return r.Ratio <= most }}
+}
+
 func ratioOf(least float64) requirement {
 	return requirement{fmt.Sprintf("≥ %.0f %%", 100*least), func(r *row) bool { return r.Ratio >= least }}
 }
 
-// A report collects the rows.
-type report struct{ rows []row }
+// A report collects the rows, and the steps of the overload.
+type report struct {
+	rows  []row
+	steps []step
+}
 
 func (r *report) add(figure row) { r.rows = append(r.rows, figure) }
 
@@ -139,9 +151,35 @@ one answer, with the baseline's behind it.
 	for i := range r.rows {
 		figure := &r.rows[i]
 		fmt.Fprintf(table, "%-*s\t%s %-2s\t%s\t%s\t%s\t%s\t%s\t%s\t%s\t%s\t\n", width, figure.Name,
-			number(figure.Value), figure.Unit, number(figure.Baseline), blank("%.0f %%", 100*figure.Ratio),
+			value(figure.Value), figure.Unit, number(figure.Baseline), blank("%.0f %%", 100*figure.Ratio),
 			number(figure.P50), number(figure.P99), blank("%.0f", figure.CPU), blank("%.0f", figure.BaselineCPU),
 			figure.Target, figure.verdict())
+	}
+	err = table.Flush()
+	if err != nil || r.steps == nil {
+		return err
+	}
+	return r.printSteps(out, p)
+}
+
+// printSteps prints what came of the overload.
+func (r *report) printSteps(out io.Writer, p *plan) error {
+	_, err := fmt.Fprintf(out, `
+Logins at a constant rate for %v each, with %d session-exists a second beside
+them. Rates are a second, times milliseconds from the moment at which a request
+should have been sent. The control is a server with %s.
+
+`, p.stepTime, besideRate, strings.Join(append(controlVariables, controlOptions...), " "))
+	if err != nil {
+		return err
+	}
+	table := tabwriter.NewWriter(out, 0, 0, 2, ' ', tabwriter.AlignRight)
+	fmt.Fprintln(table, "server\tload\toffered\tfinished\tof highest\tp50\tp99\trefused\tp99\tslowest\tsession-exists p50\tp99\tof idle\ttime-outs\tfailures\tnormal after\t")
+	for i := range r.steps {
+		s := &r.steps[i]
+		fmt.Fprintf(table, "%s\t%g\t%s\t%s\t%.0f %%\t%s\t%s\t%s\t%s\t%s\t%s\t%s\t%.1f ×\t%d\t%d\t%s\t\n", s.Server, s.Load,
+			number(s.Offered), number(s.Finished), 100*s.Share, number(s.P50), number(s.P99), number(s.Refused), number(s.RefusedP99),
+			number(s.RefusedMax), number(s.BesideP50), number(s.BesideP99), s.Slower, s.TimedOut, s.Failed, number(s.Recovery))
 	}
 	return table.Flush()
 }
@@ -154,7 +192,15 @@ func blank(format string, n float64) string {
 	return fmt.Sprintf(format, n)
 }
 
-// number shows at least three digits.
+// value is number for what is always shown.
+func value(n float64) string {
+	if n == 0 {
+		return "0"
+	}
+	return number(n)
+}
+
+// number shows at least three digits, and zero as nothing.
 func number(n float64) string {
 	switch {
 	case n < 10:
@@ -174,7 +220,8 @@ func (r *report) write(p *plan) error {
 		Seconds     float64 `json:"round_seconds"`
 		Go          string  `json:"go"`
 		Rows        []row   `json:"rows"`
-	}{cpus, p.connections, p.rounds, p.duration.Seconds(), runtime.Version(), r.rows}, jsontext.WithIndent("  "))
+		Steps       []step  `json:"overload,omitzero"`
+	}{cpus, p.connections, p.rounds, p.duration.Seconds(), runtime.Version(), r.rows, r.steps}, jsontext.WithIndent("  "))
 	if err != nil {
 		return fmt.Errorf("encode the results: %w", err)
 	}
