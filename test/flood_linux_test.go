@@ -326,7 +326,7 @@ func TestGiants(t *testing.T) {
 	}{
 		{"1 GiB is declared and sent", post + "Content-Length: 1073741824\r\n\r\n", piece, 413, most},
 		{"chunks without end", post + "Transfer-Encoding: chunked\r\n\r\n", fmt.Sprintf("%x\r\n%s\r\n", chunk, piece), 413, most},
-		{"chunks of one byte without end", post + "Transfer-Encoding: chunked\r\n\r\n", strings.Repeat("1\r\nA\r\n", 10_000), 413, most},
+		{"small chunks without end", post + "Transfer-Encoding: chunked\r\n\r\n", strings.Repeat("8\r\nAAAAAAAA\r\n", 5000), 413, most},
 		{"a header without end", post, strings.Repeat("X-More: "+strings.Repeat("A", 1000)+"\r\n", 60), 431, most},
 		{"200 MiB in gzip", post + fmt.Sprintf("Content-Encoding: gzip\r\nContent-Length: %d\r\n\r\n", bomb.Len()), bomb.String(), 401, bomb.Len()},
 		{"100,000 arrays in each other", post + fmt.Sprintf("Content-Length: %d\r\n\r\n", len(deep)), deep, 401, len(deep)},
