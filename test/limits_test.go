@@ -328,7 +328,10 @@ func TestGuessesThroughTheBinary(t *testing.T) {
 				s.hangUp(name, body, 0)
 			}
 			go func() {
-				_, _, code := s.ask("192.0.2.9", name, body)
+				code := "server_busy"
+				for code == "server_busy" { // on a slow machine; nothing was compared
+					_, _, code = s.ask("192.0.2.9", name, body)
+				}
 				answers <- code
 			}()
 		}
