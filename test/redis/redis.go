@@ -21,6 +21,8 @@ import (
 	"syscall"
 	"testing"
 	"time"
+
+	"authnzerver/test/parts"
 )
 
 const (
@@ -178,14 +180,9 @@ func freePort(t testing.TB) string {
 // find returns the Redis unpacked by scripts/test-requirements with the folder of
 // its libraries, or else one that is installed.
 func find() (program, lib string, err error) {
-	root, err := moduleRoot()
-	if err != nil {
-		return "", "", err
-	}
-	unpacked := filepath.Join(root, "bin", "parts", "redis")
-	program, err = exec.LookPath(filepath.Join(unpacked, "usr", "bin", "redis-server"))
+	program, lib, err = parts.Find("redis", "usr/bin/redis-server")
 	if err == nil {
-		return program, filepath.Join(unpacked, "lib"), nil
+		return program, lib, nil
 	}
 	for _, name := range []string{"redis-server", "valkey-server"} {
 		program, err = exec.LookPath(name)
@@ -194,26 +191,6 @@ func find() (program, lib string, err error) {
 		}
 	}
 	return "", "", errors.New("there is no redis-server; run make test, or scripts/test-requirements")
-}
-
-// moduleRoot returns the folder of go.mod above the working directory, which
-// go test sets to the package's folder.
-func moduleRoot() (string, error) {
-	dir, err := os.Getwd()
-	if err != nil {
-		return "", err
-	}
-	for {
-		_, err = os.Stat(filepath.Join(dir, "go.mod"))
-		if err == nil {
-			return dir, nil
-		}
-		parent := filepath.Dir(dir)
-		if parent == dir {
-			return "", errors.New("no go.mod above the working directory")
-		}
-		dir = parent
-	}
 }
 
 // Restart starts the server again after Kill, at the same place. It returns when

@@ -8,6 +8,8 @@ import (
 	"os/user"
 	"path/filepath"
 	"strconv"
+
+	"authnzerver/test/parts"
 )
 
 // eximUser is the user whose name is compiled into Debian's Exim.
@@ -28,42 +30,19 @@ type exim struct {
 // root, the one installed: started with another configuration than the machine's,
 // that gives up the right to become eximUser, but ends when it cannot.
 func findExim() (exim, error) {
-	root, err := moduleRoot()
-	if err != nil {
-		return exim{}, err
+	path, lib, err := parts.Find("exim4", "usr/sbin/exim4")
+	if err == nil {
+		return exim{path, lib}, nil
 	}
-	unpacked := filepath.Join(root, "bin", "parts", "exim4")
-	candidates := []exim{{filepath.Join(unpacked, "usr", "sbin", "exim4"), filepath.Join(unpacked, "lib")}}
 	if os.Getuid() == 0 {
-		candidates = append(candidates, exim{path: "/usr/sbin/exim4"}, exim{path: "exim4"})
-	}
-	for _, e := range candidates {
-		e.path, err = exec.LookPath(e.path)
-		if err == nil {
-			return e, nil
+		for _, name := range []string{"/usr/sbin/exim4", "exim4"} {
+			path, err = exec.LookPath(name)
+			if err == nil {
+				return exim{path: path}, nil
+			}
 		}
 	}
 	return exim{}, errors.New("there is no Exim that this user can start; run make test, or scripts/test-requirements")
-}
-
-// moduleRoot returns the folder of go.mod above the working directory, which
-// go test sets to the package's folder.
-func moduleRoot() (string, error) {
-	dir, err := os.Getwd()
-	if err != nil {
-		return "", err
-	}
-	for {
-		_, err = os.Stat(filepath.Join(dir, "go.mod"))
-		if err == nil {
-			return dir, nil
-		}
-		parent := filepath.Dir(dir)
-		if parent == dir {
-			return "", errors.New("no go.mod above the working directory")
-		}
-		dir = parent
-	}
 }
 
 // account returns the user and group Exim runs as: the caller, or an
