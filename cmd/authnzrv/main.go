@@ -27,6 +27,7 @@ type commands struct {
 	Mail   mailCommand   `cmd:"" help:"Test the sending of e-mail."`
 	API    apiCommand    `cmd:"" name:"api" help:"Print the reference of all requests."`
 	Keygen keygenCommand `cmd:"" help:"Print a new secret key."`
+	Hash   hashCommand   `cmd:"" name:"hash-worker" hidden:"" help:"Compute password hashes for the server that started this process."`
 }
 
 // A process is what a command may use of the process that it runs in.

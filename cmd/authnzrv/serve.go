@@ -17,6 +17,7 @@ import (
 
 	"authnzerver/internal/app"
 	"authnzerver/internal/config"
+	"authnzerver/internal/hashproc"
 	"authnzerver/internal/memory"
 	"authnzerver/internal/passwd"
 	"authnzerver/internal/setup"
@@ -50,12 +51,21 @@ func (c *serveCommand) Run(ctx context.Context, p *process) error {
 	if err != nil {
 		return fmt.Errorf("the server cannot start:\n%w", err)
 	}
-	server, err := app.Open(ctx, cfg, log)
+	var compute func(passwd.Job) ([]byte, error)
+	hashing := startHashing(p, log)
+	if hashing != nil {
+		defer hashing.Close()
+		compute = hashing.Compute
+	}
+	server, err := app.Open(ctx, cfg, log, compute)
 	if err != nil {
 		return errors.Join(fmt.Errorf("the server cannot start:\n%w", err), listener.Close())
 	}
-	memory.Tune(server.HashMemory())
-	makeRoom(server.HashThreads())
+	if hashing != nil {
+		memory.Tune(0)
+	} else {
+		memory.Tune(server.HashMemory())
+	}
 	debug.FreeOSMemory() // what hashing the first passwords took
 	return server.Run(ctx, listener, func(address net.Addr) {
 		scheme := "http"
@@ -67,18 +77,19 @@ func (c *serveCommand) Run(ctx context.Context, p *process) error {
 	})
 }
 
-// mostRoom is how many threads more than CPUs the server runs at most.
-const mostRoom = 256
-
-// makeRoom has the runtime run more threads than there are CPUs: as many as
-// password hashes keep busy. With fewer, all other requests wait until the
-// runtime interrupts one hash after the other, each of which may run for 10 ms.
-// The system shares out the CPUs sooner. What the environment says in GOMAXPROCS
-// stays as it is. docs/performance.md has the figures.
-func makeRoom(hashing int) {
-	if os.Getenv("GOMAXPROCS") == "" {
-		runtime.GOMAXPROCS(runtime.GOMAXPROCS(0) + min(hashing, mostRoom))
+// startHashing starts the process that computes password hashes. Where none can
+// be started, the server computes them itself, as the log says.
+func startHashing(p *process, log *slog.Logger) *hashproc.Process {
+	path := "/proc/self/exe" // this program, even when its file has been replaced
+	if runtime.GOOS != "linux" {
+		path = os.Args[0]
 	}
+	hashing, err := hashproc.Start(p.stderr, path, hashCommandName)
+	if err != nil {
+		log.Warn("password hashes take their time from all other requests, because another process cannot be started for them", "error", err)
+		return nil
+	}
+	return hashing
 }
 
 // newLog returns the log that the configuration asks for.

@@ -74,6 +74,8 @@ func Classify(err error) (f *api.Failure, operator bool) {
 		return f, false
 	case errors.Is(err, passwd.ErrBusy):
 		return api.Fail(api.CodeBusy), false
+	case errors.Is(err, passwd.ErrFailed):
+		return api.Fail(api.CodeBusy), true
 	case errors.Is(err, store.ErrUnavailable):
 		return api.Fail(api.CodeDatabase), true
 	case errors.Is(err, context.Canceled), errors.Is(err, context.DeadlineExceeded):

@@ -647,27 +647,28 @@ func calledFrom(name string) bool {
 	return strings.HasSuffix(frame.Function, name)
 }
 
-// occupy keeps the pool of password hashes busy for a second or two, and the
-// queue empty.
+// occupy keeps the only worker of the pool of password hashes busy until the
+// test ends, and the queue empty.
 func (f *fixture) occupy() {
 	f.t.Helper()
-	f.Passwords = passwd.NewPool(passwd.Options{Params: f.Passwords.Params(), Workers: 1})
-	const slow = "$argon2id$v=19$m=131072,t=16,p=1$UmWdnK5P06cRjTFzguEGzw$r5RYX/47ge7jPOWTq7XyGvxUcs8GtTPnyylvnrTi4ds"
-	ctx, cancel := context.WithCancel(f.t.Context())
-	pool := f.Passwords
-	ended := make(chan struct{})
+	begun, release := make(chan struct{}), make(chan struct{})
+	f.Passwords = passwd.NewPool(passwd.Options{Params: f.Passwords.Params(), Workers: 1, Compute: func(passwd.Job) ([]byte, error) {
+		close(begun)
+		<-release
+		return nil, passwd.ErrFailed
+	}})
+	ended := make(chan error)
 	go func() {
-		defer close(ended)
-		// Its outcome does not matter; it only takes long.
-		_, _ = pool.Verify(ctx, slow, "x", nil)
+		_, err := f.Passwords.Hash(context.Background(), "x")
+		ended <- err
 	}()
 	f.t.Cleanup(func() {
-		cancel()
-		<-ended
+		close(release)
+		if err := <-ended; !errors.Is(err, passwd.ErrFailed) {
+			f.t.Error(err)
+		}
 	})
-	for pool.Computed() == 0 {
-		runtime.Gosched()
-	}
+	<-begun
 }
 
 func ptr[T any](v T) *T { return &v }

@@ -475,6 +475,7 @@ func TestClassify(t *testing.T) {
 	}{
 		{fmt.Errorf("x: %w", api.Fail(api.CodeUserExists)), api.CodeUserExists, false},
 		{fmt.Errorf("x: %w", passwd.ErrBusy), api.CodeBusy, false},
+		{fmt.Errorf("x: %w", passwd.ErrFailed), api.CodeBusy, true},
 		{fmt.Errorf("x: %w", store.ErrUnavailable), api.CodeDatabase, true},
 		{fmt.Errorf("x: %w", context.Canceled), api.CodeTimeout, false},
 		{fmt.Errorf("x: %w", context.DeadlineExceeded), api.CodeTimeout, false},

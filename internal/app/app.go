@@ -71,8 +71,9 @@ type App struct {
 }
 
 // Open checks the configuration whole, opens the database, and fills it when
-// it is empty. Errors of the configuration are [*config.Error].
-func Open(ctx context.Context, cfg *config.Config, log *slog.Logger) (*App, error) {
+// it is empty. compute computes password hashes; nil: in this process. Errors of
+// the configuration are [*config.Error].
+func Open(ctx context.Context, cfg *config.Config, log *slog.Logger, compute func(passwd.Job) ([]byte, error)) (*App, error) {
 	a := &App{cfg: cfg, log: log, noticed: make(chan struct{}, 1)}
 	var errs []error
 	check := func(option string, err error) {
@@ -115,7 +116,7 @@ func Open(ctx context.Context, cfg *config.Config, log *slog.Logger) (*App, erro
 	if err != nil {
 		return nil, err
 	}
-	a.pool = passwd.NewPool(passwd.Options{Params: params, Workers: cfg.Workers, Queue: cfg.HashQueue})
+	a.pool = passwd.NewPool(passwd.Options{Params: params, Workers: cfg.Workers, Queue: cfg.HashQueue, Compute: compute})
 	a.store, err = store.Open(ctx, store.Options{URL: cfg.AuthDB, NormalizeEmail: identity.NormalizeEmail, Log: log})
 	if err != nil {
 		return nil, &config.Error{Option: "authdb", Code: config.CodeUnavailable, Message: err.Error()}
@@ -239,10 +240,6 @@ func (a *App) Handler() http.Handler { return a.server.Handler }
 func (a *App) HashMemory() int64 {
 	return int64(a.cfg.Workers) * int64(a.pool.Params().MemoryKiB) << 10
 }
-
-// HashThreads returns how many threads the password hashes that are computed at
-// once keep busy.
-func (a *App) HashThreads() int { return a.cfg.Workers * int(a.pool.Params().Lanes) }
 
 // Close closes the stores of a server that was not run.
 func (a *App) Close() error {

@@ -34,7 +34,7 @@ func newHandler(b *testing.B, secret string) http.Handler {
 		Argon2:       "m=7168,t=1,p=1",
 		APIKeyPrefix: token.DefaultPrefix,
 		PassPolicy:   "min_pass_length:12; max_unsafe_similarity:50; max_char_frequency:0.3; min_pwned_matches:25",
-	}, slog.New(slog.DiscardHandler))
+	}, slog.New(slog.DiscardHandler), nil)
 	if err != nil {
 		b.Fatal(err)
 	}

@@ -36,6 +36,7 @@ var allowed = map[string]string{
 	"internal/token":      "",
 	"internal/wire":       "",
 	"internal/event":      "internal/pii",
+	"internal/hashproc":   "internal/passwd",
 	"internal/limitstore": "internal/limit",
 	"internal/mail":       "internal/identity",
 
@@ -49,7 +50,7 @@ var allowed = map[string]string{
 	"internal/setup": "internal/config internal/identity internal/passwd internal/policy internal/store internal/wire",
 	"internal/app": "api internal/action internal/config internal/dispatch internal/event internal/httpd internal/identity internal/limit internal/limitstore internal/mail internal/memory " +
 		"internal/passpolicy internal/passwd internal/pii internal/policy internal/setup internal/store internal/token internal/wire",
-	"cmd/authnzrv": "client docs internal/app internal/config internal/mail internal/memory internal/passwd internal/policy internal/setup internal/wire",
+	"cmd/authnzrv": "client docs internal/app internal/config internal/hashproc internal/mail internal/memory internal/passwd internal/policy internal/setup internal/wire",
 
 	"internal/deps": "",
 }
@@ -60,10 +61,10 @@ var reserved = map[string]string{
 	// The world outside.
 	"net":          "cmd/authnzrv internal/app internal/config internal/httpd internal/mail",
 	"net/http":     "client cmd/authnzrv internal/app internal/config internal/httpd internal/passpolicy",
-	"os":           "cmd/authnzrv internal/app internal/config internal/mail internal/memory internal/setup internal/store",
+	"os":           "cmd/authnzrv internal/app internal/config internal/hashproc internal/mail internal/memory internal/setup internal/store",
 	"os/signal":    "cmd/authnzrv",
-	"os/exec":      "",
-	"syscall":      "cmd/authnzrv internal/app",
+	"os/exec":      "internal/hashproc",
+	"syscall":      "cmd/authnzrv internal/app internal/hashproc",
 	"crypto/tls":   "cmd/authnzrv internal/app internal/config internal/mail",
 	"database/sql": "internal/store",
 	"log/slog": "api cmd/authnzrv internal/app internal/config internal/event internal/httpd internal/limitstore internal/setup " +
@@ -71,6 +72,7 @@ var reserved = map[string]string{
 	"log": "",
 
 	// What is easily misused.
+	"encoding/gob":                    "internal/hashproc",
 	"encoding/json":                   "", // takes duplicate names and any letter case
 	"math/rand":                       "",
 	"math/rand/v2":                    "internal/app internal/limitstore", // when to purge, and when to look again
@@ -92,6 +94,7 @@ var reserved = map[string]string{
 	"github.com/valkey-io":            "internal/limitstore",
 	"github.com/wneessen/go-mail":     "internal/mail",
 	"github.com/alecthomas/kong":      "cmd/authnzrv internal/config",
+	"golang.org/x/sys":                "internal/hashproc",
 	"golang.org/x/term":               "cmd/authnzrv",
 	"modernc.org":                     "internal/store",
 	"github.com/pressly/goose":        "internal/store",

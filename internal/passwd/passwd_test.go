@@ -171,3 +171,38 @@ func BenchmarkHash(b *testing.B) {
 		}
 	}
 }
+
+// TestElsewhere has hashes be computed by somebody else, who may fail.
+func TestElsewhere(t *testing.T) {
+	var asked []passwd.Job
+	var broken error
+	pool := passwd.NewPool(passwd.Options{Params: cheap, Workers: 1, Compute: func(job passwd.Job) ([]byte, error) {
+		asked = append(asked, job)
+		return job.Compute(), broken
+	}})
+	hash, err := pool.Hash(t.Context(), "secret words")
+	if err != nil {
+		t.Fatal(err)
+	}
+	result, err := pool.Verify(t.Context(), hash, "secret words", nil)
+	if err != nil || !result.Match || result.Outdated {
+		t.Errorf("%+v, %v", result, err)
+	}
+	if len(asked) != 2 || asked[1].Password != "secret words" || asked[1].Params != cheap || pool.Computed() != 2 {
+		t.Errorf("asked for %+v, computed %d", asked, pool.Computed())
+	}
+	broken = errors.New("gone")
+	_, err = pool.Hash(t.Context(), "secret words")
+	if !errors.Is(err, passwd.ErrFailed) || !errors.Is(err, broken) {
+		t.Errorf("hash: %v", err)
+	}
+	result, err = pool.Verify(t.Context(), hash, "secret words", nil)
+	if !errors.Is(err, passwd.ErrFailed) || result.Match {
+		t.Errorf("verify: %+v, %v", result, err)
+	}
+	broken = nil
+	_, err = pool.Hash(t.Context(), "secret words")
+	if err != nil {
+		t.Errorf("after failures: %v", err)
+	}
+}

@@ -151,20 +151,36 @@ func (h *hash) String() string {
 	return "$" + h.variant + "$v=19$" + h.params.String() + "$" + b64.EncodeToString(h.salt) + "$" + b64.EncodeToString(h.key)
 }
 
-// matches computes the hash of a password and compares it in constant time.
-func (h *hash) matches(password string) bool {
-	return subtle.ConstantTimeCompare(h.compute(password), h.key) == 1
+// job returns what is to be computed to get the hash of a password.
+func (h *hash) job(password string) Job {
+	return Job{Variant: h.variant, Params: h.params, Salt: h.salt, Password: password, Size: uint32(len(h.key))}
 }
 
-func (h *hash) compute(password string) []byte {
-	p, n := h.params, uint32(len(h.key))
-	switch h.variant {
+// is compares the hash with another's key in constant time.
+func (h *hash) is(key []byte) bool { return subtle.ConstantTimeCompare(key, h.key) == 1 }
+
+// A Job is an Argon2 hash to compute (RFC 9106 §3.1).
+type Job struct {
+	// Variant is argon2id, argon2i or argon2d.
+	Variant string
+	Params  Params
+	Salt    []byte
+	// Password must not be logged.
+	Password string
+	// Size is that of the hash, in bytes.
+	Size uint32
+}
+
+// Compute computes the hash at once, in the caller's process.
+func (j Job) Compute() []byte {
+	p := j.Params
+	switch j.Variant {
 	case "argon2i":
-		return argon2.Key([]byte(password), h.salt, p.Passes, p.MemoryKiB, p.Lanes, n)
+		return argon2.Key([]byte(j.Password), j.Salt, p.Passes, p.MemoryKiB, p.Lanes, j.Size)
 	case "argon2d":
-		return argon2d.DKey([]byte(password), h.salt, p.Passes, p.MemoryKiB, uint32(p.Lanes), n)
+		return argon2d.DKey([]byte(j.Password), j.Salt, p.Passes, p.MemoryKiB, uint32(p.Lanes), j.Size)
 	default:
-		return argon2.IDKey([]byte(password), h.salt, p.Passes, p.MemoryKiB, p.Lanes, n)
+		return argon2.IDKey([]byte(j.Password), j.Salt, p.Passes, p.MemoryKiB, p.Lanes, j.Size)
 	}
 }
 

@@ -18,6 +18,9 @@ import (
 // too long. Nothing was computed; the same call may succeed later.
 var ErrBusy = errors.New("too many password hashes are waiting")
 
+// ErrFailed: a hash could not be computed. The same call may succeed later.
+var ErrFailed = errors.New("the password hash could not be computed")
+
 // cutAt is where the later Python server cut passwords, in characters.
 const cutAt = 256
 
@@ -35,11 +38,15 @@ type Options struct {
 	Workers int
 	// Queue is how many more may wait for a worker.
 	Queue int
+	// Compute computes a hash; Job.Compute when nil. It must be safe for
+	// concurrent use.
+	Compute func(Job) ([]byte, error)
 }
 
 // A Pool computes password hashes. It is safe for concurrent use.
 type Pool struct {
 	params   Params
+	compute  func(Job) ([]byte, error)
 	dummy    string
 	workers  chan struct{}
 	queue    int64
@@ -55,8 +62,12 @@ func NewPool(o Options) *Pool {
 	if o.Params == (Params{}) {
 		o.Params = DefaultParams
 	}
+	if o.Compute == nil {
+		o.Compute = func(job Job) ([]byte, error) { return job.Compute(), nil }
+	}
 	return &Pool{
 		params:  o.Params,
+		compute: o.Compute,
 		dummy:   random(o.Params).String(),
 		workers: make(chan struct{}, max(1, o.Workers)),
 		queue:   int64(max(0, o.Queue)),
@@ -78,12 +89,12 @@ func (p *Pool) Dummy() string { return p.dummy }
 func (p *Pool) Unusable() string { return random(p.params).String() }
 
 // Hash returns the hash of a password, a PHC string with a new random salt.
-// It fails with ErrBusy or with the error of ctx.
+// It fails with ErrBusy, ErrFailed or with the error of ctx.
 func (p *Pool) Hash(ctx context.Context, password string) (string, error) {
 	h := random(p.params)
-	err := p.run(ctx, func(context.Context) {
-		h.key = h.compute(password)
-		p.computed.Add(1)
+	err := p.run(ctx, func(context.Context) (err error) {
+		h.key, err = p.hash(h.job(password))
+		return err
 	})
 	if err != nil {
 		return "", fmt.Errorf("hash password: %w", err)
@@ -105,7 +116,7 @@ type Result struct {
 // Verify compares a password with a stored hash, which may have other
 // parameters than the Pool's. It computes one hash, or two for a password of
 // more than 256 characters that does not match as a whole. It fails with
-// ErrMalformed, ErrBusy, the error of ctx, or that of admit.
+// ErrMalformed, ErrBusy, ErrFailed, the error of ctx, or that of admit.
 //
 // admit, unless it is nil, is called when it is certain that the password will
 // be compared at once, and decides whether it is. From then on the comparison
@@ -117,36 +128,46 @@ func (p *Pool) Verify(ctx context.Context, stored, password string, admit func(c
 		return Result{}, err
 	}
 	var result Result
-	var refused error
-	err = p.run(ctx, func(ctx context.Context) {
+	err = p.run(ctx, func(ctx context.Context) (err error) {
 		if admit != nil {
-			refused = admit(ctx)
+			err = admit(ctx)
 		}
-		if refused == nil {
-			result = p.verify(h, password)
+		if err == nil {
+			result, err = p.verify(h, password)
 		}
+		return err
 	})
-	if err == nil {
-		err = refused
-	}
 	if err != nil {
 		return Result{}, fmt.Errorf("verify password: %w", err)
 	}
 	return result, nil
 }
 
-func (p *Pool) verify(h *hash, password string) Result {
-	p.computed.Add(1)
-	if h.matches(password) {
-		return Result{Match: true, Outdated: !h.current(p.params)}
+func (p *Pool) verify(h *hash, password string) (Result, error) {
+	key, err := p.hash(h.job(password))
+	if err != nil {
+		return Result{}, err
+	}
+	if h.is(key) {
+		return Result{Match: true, Outdated: !h.current(p.params)}, nil
 	}
 	first, longer := cut(password, cutAt)
 	if !longer {
-		return Result{}
+		return Result{}, nil
+	}
+	key, err = p.hash(h.job(first))
+	match := err == nil && h.is(key)
+	return Result{Match: match, Outdated: match}, err
+}
+
+// hash computes a hash and counts it.
+func (p *Pool) hash(job Job) ([]byte, error) {
+	key, err := p.compute(job)
+	if err != nil {
+		return nil, fmt.Errorf("%w: %w", ErrFailed, err)
 	}
 	p.computed.Add(1)
-	match := h.matches(first)
-	return Result{Match: match, Outdated: match}
+	return key, nil
 }
 
 // cut returns the first n characters of s and whether there are more.
@@ -161,16 +182,16 @@ func cut(s string, n int) (string, bool) {
 }
 
 // run does work on a worker, as soon as one is free. Work that has begun ends.
-func (p *Pool) run(ctx context.Context, work func(context.Context)) error {
+func (p *Pool) run(ctx context.Context, work func(context.Context) error) error {
 	err := p.acquire(ctx)
 	if err != nil {
 		return err
 	}
 	defer func() { <-p.workers }()
 	began := time.Now()
-	work(context.WithoutCancel(ctx))
+	err = work(context.WithoutCancel(ctx))
 	p.learn(time.Since(began))
-	return nil
+	return err
 }
 
 // learn takes the time of a hash into account, of which the last few count

@@ -1,0 +1,6 @@
+//go:build !linux
+
+package hashproc
+
+// LowerPriority does nothing here.
+func LowerPriority() error { return nil }
