@@ -98,7 +98,7 @@ func (b *bench) measureServer(ctx context.Context) (err error) {
 	if err != nil {
 		return fmt.Errorf("time the start: %w", err)
 	}
-	b.server, err = b.startServer(ctx, nil)
+	b.server, err = b.startServer(ctx)
 	if err != nil {
 		return err
 	}
@@ -179,13 +179,26 @@ func (b *bench) setUp(ctx context.Context) error {
 
 // startServer starts the server as it is, but for the limits, and for a window
 // of seen messages that the load does not fill: it has a place for a million.
-func (b *bench) startServer(ctx context.Context, variables []string, options ...string) (*process, error) {
-	return start(ctx, b.log, variables, b.plan.server, func(_, port string) []string {
+func (b *bench) startServer(ctx context.Context, options ...string) (*process, error) {
+	return start(ctx, b.log, b.plan.server, b.serverArgs(options))
+}
+
+// startLowServer starts a server with the lowest priority, which that of its
+// hashes cannot be below.
+func (b *bench) startLowServer(ctx context.Context, options ...string) (*process, error) {
+	args := b.serverArgs(options)
+	return start(ctx, b.log, "nice", func(host, port string) []string {
+		return append([]string{"-n", "19", b.plan.server}, args(host, port)...)
+	})
+}
+
+func (b *bench) serverArgs(options []string) func(host, port string) []string {
+	return func(_, port string) []string {
 		return append([]string{
 			"--envfile=" + filepath.Join(b.dir, setup.EnvFile), "--listen=127.0.0.1", "--port=" + port,
 			"--ratelimits=none", "--messagettl=30",
 		}, options...)
-	})
+	}
 }
 
 func (b *bench) startEmpty(ctx context.Context, reply []byte) (*process, error) {
@@ -194,7 +207,7 @@ func (b *bench) startEmpty(ctx context.Context, reply []byte) (*process, error) 
 	if err != nil {
 		return nil, err
 	}
-	return start(ctx, b.log, sameThreads(), "/proc/self/exe", func(host, port string) []string {
+	return start(ctx, b.log, "/proc/self/exe", func(host, port string) []string {
 		return []string{
 			emptyCommand, "-address=" + net.JoinHostPort(host, port),
 			"-secret=" + filepath.Join(b.dir, setup.SecretFile), "-reply=" + file,
@@ -202,21 +215,11 @@ func (b *bench) startEmpty(ctx context.Context, reply []byte) (*process, error) 
 	})
 }
 
-// sameThreads returns the variable with which the empty handler runs as many
-// threads as the server, which makes room for those that hash: else the system
-// would give the server more of the CPUs.
-func sameThreads() []string {
-	if os.Getenv("GOMAXPROCS") != "" {
-		return nil // it counts for both
-	}
-	return []string{fmt.Sprint("GOMAXPROCS=", cpus+hashing*int(passwd.DefaultParams.Lanes))}
-}
-
 func (b *bench) timeStart(ctx context.Context) error {
 	say("starting it %d times", starts)
 	var times []time.Duration
 	for range starts {
-		p, err := b.startServer(ctx, nil)
+		p, err := b.startServer(ctx)
 		if err != nil {
 			return err
 		}

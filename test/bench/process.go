@@ -7,10 +7,12 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io/fs"
 	"net"
 	"net/http"
 	"os"
 	"os/exec"
+	"path/filepath"
 	"strconv"
 	"syscall"
 	"time"
@@ -28,9 +30,8 @@ type process struct {
 const startTime = 10 * time.Second
 
 // start starts a server, with arguments that make it listen on the address
-// given, and waits until it answers. Its log goes to the file. Variables are
-// added to the environment.
-func start(ctx context.Context, log *os.File, variables []string, program string, args func(host, port string) []string) (*process, error) {
+// given, and waits until it answers. Its log goes to the file.
+func start(ctx context.Context, log *os.File, program string, args func(host, port string) []string) (*process, error) {
 	address, err := freeAddress()
 	if err != nil {
 		return nil, err
@@ -40,7 +41,6 @@ func start(ctx context.Context, log *os.File, variables []string, program string
 		return nil, err
 	}
 	p := &process{cmd: exec.CommandContext(ctx, program, args(host, port)...), address: address}
-	p.cmd.Env = append(os.Environ(), variables...)
 	p.cmd.Stderr = log
 	p.cmd.Cancel = func() error { return p.cmd.Process.Signal(syscall.SIGTERM) }
 	p.cmd.WaitDelay = startTime
@@ -84,28 +84,82 @@ func (p *process) stop() error {
 	return errors.Join(p.cmd.Process.Signal(syscall.SIGTERM), p.cmd.Wait())
 }
 
-// memory returns the resident memory in bytes.
+// each calls do with the folders of the process and of those that it started,
+// in the /proc file system.
+func (p *process) each(do func(folder string) error) error {
+	folder := fmt.Sprintf("/proc/%d", p.cmd.Process.Pid)
+	err := do(folder)
+	if err != nil {
+		return err
+	}
+	threads, err := filepath.Glob(folder + "/task/*/children")
+	if err != nil {
+		return err
+	}
+	for _, thread := range threads {
+		text, err := os.ReadFile(thread)
+		if errors.Is(err, fs.ErrNotExist) {
+			continue // a thread may end
+		}
+		if err != nil {
+			return err
+		}
+		for pid := range bytes.FieldsSeq(text) {
+			err := do("/proc/" + string(pid))
+			if err != nil {
+				return err
+			}
+		}
+	}
+	return nil
+}
+
+// memory returns the resident memory in bytes, with that of the processes that
+// it started. What they share counts once.
 func (p *process) memory() (float64, error) {
-	text, err := os.ReadFile(fmt.Sprintf("/proc/%d/status", p.cmd.Process.Pid))
+	sum := 0.0
+	err := p.each(func(folder string) error {
+		bytes, err := proportional(folder)
+		sum += bytes
+		return err
+	})
+	return sum, err
+}
+
+// proportional returns the proportional set size of a process in bytes
+// (proc_pid_smaps(5)).
+func proportional(folder string) (float64, error) {
+	text, err := os.ReadFile(folder + "/smaps_rollup")
 	if err != nil {
 		return 0, err
 	}
 	for line := range bytes.Lines(text) {
-		if value, ok := bytes.CutPrefix(line, []byte("VmRSS:")); ok {
+		if value, ok := bytes.CutPrefix(line, []byte("Pss:")); ok {
 			kib, err := strconv.ParseFloat(string(bytes.TrimSpace(bytes.TrimSuffix(bytes.TrimSpace(value), []byte("kB")))), 64)
 			return kib * 1024, err
 		}
 	}
-	return 0, errors.New("VmRSS is missing")
+	return 0, fmt.Errorf("%s/smaps_rollup has no Pss", folder)
 }
 
 // ticks is how many units of CPU time the kernel shows for a second
 // (USER_HZ, which is 100 on every architecture that Go runs on).
 const ticks = 100
 
-// cpuTime returns the CPU time that the process has taken.
+// cpuTime returns the CPU time that the process has taken, with those that it
+// started.
 func (p *process) cpuTime() (time.Duration, error) {
-	text, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", p.cmd.Process.Pid))
+	var sum time.Duration
+	err := p.each(func(folder string) error {
+		taken, err := cpuTime(folder)
+		sum += taken
+		return err
+	})
+	return sum, err
+}
+
+func cpuTime(folder string) (time.Duration, error) {
+	text, err := os.ReadFile(folder + "/stat")
 	if err != nil {
 		return 0, err
 	}

@@ -167,9 +167,10 @@ func (r *report) printSteps(out io.Writer, p *plan) error {
 	_, err := fmt.Fprintf(out, `
 Logins at a constant rate for %v each, with %d session-exists a second beside
 them. Rates are a second, times milliseconds from the moment at which a request
-should have been sent. The control is a server with %s.
+should have been sent. The control is a server with %s, whose
+hashes have the priority of all else.
 
-`, p.stepTime, besideRate, strings.Join(append(controlVariables, controlOptions...), " "))
+`, p.stepTime, besideRate, strings.Join(controlOptions, " "))
 	if err != nil {
 		return err
 	}
