@@ -42,6 +42,13 @@ func TestHashingProcess(t *testing.T) {
 	if len(first) != 1 {
 		t.Fatalf("the server has started the processes %v, want one", first)
 	}
+	check()
+	if name := strings.TrimSpace(read(t, fmt.Sprintf("/proc/%d/comm", first[0]))); name != "authnzrv-hashes" {
+		t.Errorf("the process is called %q", name)
+	}
+	if args := read(t, fmt.Sprintf("/proc/%d/cmdline", first[0])); !strings.HasSuffix(args, "authnzrv\x00hash-worker\x00") {
+		t.Errorf("the process has the arguments %q", args)
+	}
 	for _, sig := range []syscall.Signal{syscall.SIGTERM, syscall.SIGINT, syscall.SIGHUP} {
 		err := syscall.Kill(first[0], sig)
 		if err != nil {

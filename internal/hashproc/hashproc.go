@@ -136,6 +136,7 @@ type child struct {
 
 func start(stderr io.Writer, path string, args []string) (*child, error) {
 	c := &child{command: exec.Command(path, args...), ended: make(chan struct{}), waiting: map[uint64]chan<- []byte{}}
+	c.command.Args[0] = os.Args[0]
 	c.command.Env = []string{} // what is secret in the server's stays there
 	c.command.Stderr = stderr
 	var err error
