@@ -290,38 +290,26 @@ func TestLockedAccount(t *testing.T) {
 // TestWaitsHoldNothing lets many answers wait for up to minutes, while the only
 // worker serves others. A server that stops answers them at once.
 func TestWaitsHoldNothing(t *testing.T) {
-	const guesses = 14 // the last one waits for more than three minutes
+	const rounds, each = 7, 2     // more at once could be too many for a slow machine
+	const guesses = rounds * each // the last one waits for more than three minutes
 	s := start(t, "workers=1", "maxloginwait=300", "userlocktries=100000")
 	u := s.newUser()
 	answers := make(chan string, guesses)
-	for range guesses {
+	for range guesses { // one after the other: many at once could be too many for a slow machine
 		go func() {
 			_, _, code := s.ask("192.0.2.9", "user-passcheck-nosession", params{"email": u.email, "password": "wrong words of mine"})
 			answers <- code
 		}()
-	}
-	for range 5 {
-		code := s.askOn("192.0.2.10", "user-passcheck-nosession", params{"email": u.email, "password": u.password})
-		if code != "" {
-			t.Errorf("meanwhile, the right password: %s", code)
-		}
+		s.callFrom("192.0.2.10", "user-passcheck-nosession", params{"email": u.email, "password": u.password}).ok()
 	}
 	if n := len(answers); n == guesses {
 		t.Error("all wrong passwords were answered without a wait")
 	}
 	s.stop()
-	waited := 0
 	for range guesses {
-		switch code := <-answers; code {
-		case "invalid_credentials":
-			waited++
-		case "server_busy": // on a slow machine
-		default:
+		if code := <-answers; code != "invalid_credentials" {
 			t.Errorf("code %q, want invalid_credentials", code)
 		}
-	}
-	if waited == 0 {
-		t.Error("no password was compared: the test shows nothing")
 	}
 }
 
