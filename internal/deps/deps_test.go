@@ -26,6 +26,7 @@ var allowed = map[string]string{
 
 	// Helpers.
 	"internal/config":     "",
+	"internal/dburl":      "",
 	"internal/identity":   "",
 	"internal/limit":      "",
 	"internal/memory":     "",
@@ -59,7 +60,7 @@ var allowed = map[string]string{
 // elsewhere, or one whose path it begins; nobody when there is none.
 var reserved = map[string]string{
 	// The world outside.
-	"net":          "cmd/authnzrv internal/app internal/config internal/httpd internal/mail",
+	"net":          "cmd/authnzrv internal/app internal/config internal/dburl internal/httpd internal/mail",
 	"net/http":     "client cmd/authnzrv internal/app internal/config internal/httpd internal/passpolicy",
 	"os":           "cmd/authnzrv internal/app internal/config internal/hashproc internal/mail internal/memory internal/setup internal/store",
 	"os/signal":    "cmd/authnzrv",
