@@ -15,6 +15,7 @@ const (
 	CodeInvalidParams       Code = "invalid_request_params"
 	CodeDatabase            Code = "db_error"
 	CodeBusy                Code = "server_busy"
+	CodeUnknownOutcome      Code = "unknown_outcome"
 	CodeTimeout             Code = "request_timeout"
 	CodeInternal            Code = "internal_error"
 	CodeInvalidIPAddress    Code = "invalid_ip_address"
@@ -105,6 +106,7 @@ type CodeInfo struct {
 
 const (
 	messageTryLater    = "The service is busy. Please try again in a moment."
+	messageUnknown     = "Something went wrong. Please check whether this was done before you try again."
 	messageFailed      = "Something went wrong. Nothing was changed."
 	messageSession     = "The session does not exist or has ended."
 	messageCredentials = "The e-mail address or the password is not right."
@@ -125,6 +127,7 @@ const (
 var codes = []CodeInfo{
 	{CodeInvalidParams, "invalid request parameters", "The request has invalid parameters.", false, true},
 	{CodeDatabase, "the database could not be used", messageTryLater, true, true},
+	{CodeUnknownOutcome, "the database failed while the change was being made; it was made whole or not at all", messageUnknown, false, true},
 	{CodeTimeout, "the request could not be finished in time", messageTryLater, true, true},
 	{CodeInternal, "internal error; the server's log has the details under this reqid", messageFailed, false, true},
 	{CodeBusy, "too many password checks are waiting", messageTryLater, true, false},

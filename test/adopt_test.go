@@ -30,8 +30,9 @@ func TestAdopt(t *testing.T) {
 			if out, err := fill.CombinedOutput(); err != nil {
 				t.Fatalf("fill the database: %v\n%s", err, out)
 			}
+			database := "sqlite:///" + dir + "/auth.sqlite" // whatever the other tests run on
 			const email, password = "Jean.Bartik@eniac.example.com", "correct horse battery staple"
-			s := startIn(t, dir)
+			s := startIn(t, dir, "authdb="+database)
 			for range 2 { // as adopted, and as opened again
 				info := s.call("session-exists", params{"session_token": tokens[0]}).ok().object("session_info")
 				has(t, info, map[string]any{
@@ -43,7 +44,7 @@ func TestAdopt(t *testing.T) {
 					has(t, s.login(spelling, password).ok().Response, map[string]any{"user_id": 4, "user_role": "authenticated"})
 				}
 				s.stop()
-				s = startIn(t, dir, "secret="+s.key)
+				s = startIn(t, dir, "authdb="+database, "secret="+s.key)
 			}
 			if next := s.newUser().id; next != 5 {
 				t.Errorf("the next user has id %d, want 5", next)
@@ -81,7 +82,7 @@ func TestPortTakenLeavesDatabase(t *testing.T) {
 	}
 	defer taken.Close()
 	args := []string{fmt.Sprintf("--port=%d", taken.Addr().(*net.TCPAddr).Port)}
-	for name, value := range settings(dir) {
+	for name, value := range settings(t, dir) {
 		if name != "port" {
 			args = append(args, "--"+name+"="+value)
 		}

@@ -97,15 +97,16 @@ func (s *sheltered) served(when string) {
 	}
 }
 
-// bounded checks that the server's memory has not grown much.
+// bounded checks that the server's memory has not grown much, once it has given
+// back what it does not need any more.
 func (s *sheltered) bounded(when string) {
 	s.t.Helper()
 	if raceDetector {
 		return
 	}
-	if now := resident(s.t, s.cmd.Process.Pid); now > s.baseline+mostGrown {
-		s.t.Errorf("%s: the server has %d KiB, and had %d", when, now, s.baseline)
-	}
+	s.wait("the server to give memory back "+when, func() bool {
+		return resident(s.t, s.cmd.Process.Pid) <= s.baseline+mostGrown
+	})
 }
 
 // descriptors makes sure that this process and its servers may have so many

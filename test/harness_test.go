@@ -7,6 +7,7 @@ import (
 	"bytes"
 	"crypto/rand"
 	"encoding/json"
+	"flag"
 	"fmt"
 	"io"
 	"maps"
@@ -21,6 +22,8 @@ import (
 	"syscall"
 	"testing"
 	"time"
+
+	"authnzerver/test/databases"
 )
 
 // patience bounds every wait for the server. Nothing should come near it, even
@@ -29,8 +32,21 @@ const patience = time.Minute
 
 func TestMain(m *testing.M) { os.Exit(run(m)) }
 
-// run builds the server, puts it first in the path, and runs the tests.
-func run(m *testing.M) int {
+// The databases that the tests run on: all of them, once for each kind that the
+// flag names.
+var (
+	kinds = flag.String("databases", "sqlite,postgresql,mariadb", "the kinds of `databases` to run the tests on")
+	// kind is the one that is on, and servers has its server.
+	kind    databases.Kind
+	servers databases.Servers
+	// urls are the URLs of the databases of the folders of servers.
+	urls sync.Map
+)
+
+// run builds the server, puts it first in the path, and runs the tests on every
+// kind of database.
+func run(m *testing.M) (code int) {
+	flag.Parse()
 	dir, err := os.MkdirTemp("", "authnzrv-test-")
 	if err != nil {
 		fmt.Fprintln(os.Stderr, err)
@@ -51,7 +67,39 @@ func run(m *testing.M) int {
 		fmt.Fprintln(os.Stderr, "build the server:", err)
 		return 1
 	}
-	return m.Run()
+	defer func() {
+		err := servers.Close()
+		if err != nil {
+			fmt.Fprintln(os.Stderr, "end the database servers:", err)
+			code = 1
+		}
+	}()
+	for name := range strings.SplitSeq(*kinds, ",") {
+		kind = databases.Kind(name)
+		if !slices.Contains(databases.Kinds(), kind) {
+			fmt.Fprintf(os.Stderr, "there is no kind of database %q\n", name)
+			return 1
+		}
+		fmt.Println("database:", kind)
+		code = max(code, m.Run())
+	}
+	return code
+}
+
+// databaseOf returns the URL of the database of a server that keeps the rest in
+// dir. It ends with the test that asks for it first.
+func databaseOf(t testing.TB, dir string) string {
+	t.Helper()
+	if kind == databases.SQLite {
+		return "sqlite:///" + filepath.Join(dir, "auth.sqlite")
+	}
+	if url, ok := urls.Load(dir); ok {
+		return url.(string)
+	}
+	url := servers.New(t, kind)
+	urls.Store(dir, url)
+	t.Cleanup(func() { urls.Delete(dir) })
+	return url
 }
 
 // The first superuser of every server here.
@@ -85,9 +133,10 @@ type server struct {
 // settings returns the options of a server that keeps all it has in dir. It
 // hashes cheaply and asks no network, and no limit of calls or lock of accounts
 // gets in a test's way.
-func settings(dir string) map[string]string {
+func settings(t testing.TB, dir string) map[string]string {
+	t.Helper()
 	return map[string]string{
-		"authdb": "sqlite:///" + filepath.Join(dir, "auth.sqlite"), "basedir": dir, "secret": newKey(),
+		"authdb": databaseOf(t, dir), "basedir": dir, "secret": newKey(),
 		"piisalt": "salt of the tests", "port": "0", "argon2": "m=7168,t=1,p=1", "pwnedurl": "none",
 		"emailpace": "0", "logging": "debug", "ratelimits": "none", "userlocktries": "100000", "maxloginwait": "0",
 	}
@@ -103,7 +152,7 @@ func start(t testing.TB, options ...string) *server {
 // startIn starts a server in dir, which may hold an earlier one's files.
 func startIn(t testing.TB, dir string, options ...string) *server {
 	t.Helper()
-	set := settings(dir)
+	set := settings(t, dir)
 	for _, option := range options {
 		name, value, _ := strings.Cut(option, "=")
 		set[name] = value

@@ -633,7 +633,7 @@ func TestCanaries(t *testing.T) {
 	// shows that the search works.
 	token := s.session(u.id)
 	s.stop()
-	stored := read(t, s.dir+"/auth.sqlite")
+	stored := s.stored()
 	if found := leaks([]byte(stored), []string{token, u.password}); found != nil {
 		t.Errorf("the database holds %d of a token and a password", len(found))
 	}

@@ -156,7 +156,7 @@ func TestBadLimitsStopTheStart(t *testing.T) {
 	} {
 		dir := t.TempDir()
 		var args []string
-		for name, value := range settings(dir) {
+		for name, value := range settings(t, dir) {
 			if name == "ratelimits" {
 				value = limits
 			}

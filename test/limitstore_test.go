@@ -172,7 +172,7 @@ func TestStoreIsMissingAtTheStart(t *testing.T) {
 
 	for _, url := range []string{"redis://user:hunter-and-prey@", "http://user:hunter-and-prey@127.0.0.1/", "redis://user:hunter-and-prey@127.0.0.1:x/0"} {
 		dir := t.TempDir()
-		set := settings(dir)
+		set := settings(t, dir)
 		set["limitstore"] = url
 		var args []string
 		for name, value := range set {

@@ -144,7 +144,7 @@ func TestStartErrors(t *testing.T) {
 		t.Run(row.name, func(t *testing.T) {
 			t.Parallel()
 			home := t.TempDir()
-			set := settings(home)
+			set := settings(t, home)
 			if row.without != "" {
 				delete(set, row.without)
 			}
@@ -502,7 +502,7 @@ func TestFirstStartFails(t *testing.T) {
 	t.Parallel()
 	dir := t.TempDir()
 	write(t, dir+"/file", "")
-	set := settings(dir)
+	set := settings(t, dir)
 	set["basedir"] = dir + "/file"
 	set["cachedir"] = "none"
 	var args []string

@@ -2,7 +2,6 @@ package test
 
 import (
 	"bufio"
-	"bytes"
 	"crypto/aes"
 	"encoding/json"
 	"fmt"
@@ -886,23 +885,10 @@ func TestHealth(t *testing.T) {
 func TestHealthBroken(t *testing.T) {
 	t.Parallel()
 	s := start(t)
-	file, err := os.OpenFile(s.dir+"/auth.sqlite", os.O_WRONLY, 0)
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer file.Close()
-	garbage := bytes.Repeat([]byte("not a database. "), 1<<14)
-	_, err = file.WriteAt(garbage, 0)
-	if err != nil {
-		t.Fatal(err)
-	}
-	err = os.Truncate(s.dir+"/auth.sqlite-wal", 0)
-	if err != nil {
-		t.Fatal(err)
-	}
+	s.breakDatabase()
 	status, _, text := s.send("GET", "health", "")
 	var health map[string]any
-	err = json.Unmarshal([]byte(text), &health)
+	err := json.Unmarshal([]byte(text), &health)
 	if err != nil {
 		t.Fatalf("status %d: %v: %s", status, err, text)
 	}

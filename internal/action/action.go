@@ -76,6 +76,8 @@ func Classify(err error) (f *api.Failure, operator bool) {
 		return api.Fail(api.CodeBusy), false
 	case errors.Is(err, passwd.ErrFailed):
 		return api.Fail(api.CodeBusy), true
+	case errors.Is(err, store.ErrUnknown):
+		return api.Fail(api.CodeUnknownOutcome), true
 	case errors.Is(err, store.ErrUnavailable):
 		return api.Fail(api.CodeDatabase), true
 	case errors.Is(err, context.Canceled), errors.Is(err, context.DeadlineExceeded):

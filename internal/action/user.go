@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"strconv"
+	"strings"
 	"time"
 
 	"github.com/go-json-experiment/json"
@@ -492,7 +493,7 @@ func (s *Server) UserLookupMatch(ctx context.Context, p *api.UserLookupMatchPara
 		return s.lookupInfo(ctx, match)
 	case "email":
 		var email string
-		if json.Unmarshal(match, &email) != nil {
+		if json.Unmarshal(match, &email) != nil || !storable(email) {
 			return api.UserListResult{}, api.Fail(api.CodeInvalidMatch)
 		}
 		user, err := s.userByEmail(ctx, api.Email(email))
@@ -511,11 +512,17 @@ func (s *Server) UserLookupMatch(ctx context.Context, p *api.UserLookupMatchPara
 	})
 }
 
+// storable reports whether every database can have a text.
+func storable(text string) bool { return !strings.ContainsRune(text, 0) }
+
 // matchValue returns the value to look up in a field, or false when there is
 // no such field or it cannot have the value.
 func matchValue(field store.UserField, match jsontext.Value) (any, bool) {
 	var text string
 	isText := json.Unmarshal(match, &text) == nil
+	if !storable(text) {
+		return nil, false
+	}
 	switch field {
 	case store.FieldUserID, store.FieldFailedLogins:
 		if !isText {

@@ -333,7 +333,8 @@ func (a *App) Run(ctx context.Context, listener net.Listener, ready func(net.Add
 	return errors.Join(err, a.store.FlushUses(context.WithoutCancel(ctx)), a.saveReplay(), a.saveLimits())
 }
 
-// flushUses writes now and then which API keys and sessions were used.
+// flushUses writes now and then which API keys and sessions were used, and deletes
+// what the nodes have told each other.
 func (a *App) flushUses(ctx context.Context) {
 	ticker := time.NewTicker(flushEvery)
 	defer ticker.Stop()
@@ -346,6 +347,10 @@ func (a *App) flushUses(ctx context.Context) {
 		err := a.store.FlushUses(ctx)
 		if err != nil && ctx.Err() == nil {
 			a.log.Error("which API keys and sessions were used could not be written; the next try is in a minute", "error", err)
+		}
+		err = a.store.PurgeChanges(ctx)
+		if err != nil && ctx.Err() == nil {
+			a.log.Error("what other nodes have seen could not be deleted; the next try is in a minute", "error", err)
 		}
 	}
 }

@@ -62,7 +62,7 @@ func options() []option {
 		{
 			name: "authdb", group: groupServer, env: env("AUTHDB"), required: true, secret: true,
 			kind: expanded(text("a database URL", func(c *Config) *string { return &c.AuthDB })),
-			help: "Where users and sessions are kept: sqlite:///relative.sqlite or sqlite:////absolute/path.sqlite.",
+			help: "Where users and sessions are kept: sqlite:///relative.sqlite, sqlite:////absolute/path.sqlite, postgresql://user:password@host/database, mysql://… or mariadb://….",
 		},
 		{
 			name: "basedir", group: groupServer, env: env("BASEDIR"),

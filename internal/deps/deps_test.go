@@ -42,7 +42,7 @@ var allowed = map[string]string{
 	"internal/mail":       "internal/identity",
 
 	// The layers.
-	"internal/store":    "internal/token",
+	"internal/store":    "internal/dburl internal/token",
 	"internal/action":   "api internal/event internal/identity internal/limit internal/mail internal/passpolicy internal/passwd internal/policy internal/store internal/token",
 	"internal/dispatch": "api internal/action internal/config internal/event internal/identity internal/limit",
 	"internal/httpd":    "internal/dispatch internal/event internal/pii internal/wire",
@@ -60,13 +60,13 @@ var allowed = map[string]string{
 // elsewhere, or one whose path it begins; nobody when there is none.
 var reserved = map[string]string{
 	// The world outside.
-	"net":          "cmd/authnzrv internal/app internal/config internal/dburl internal/httpd internal/mail",
+	"net":          "cmd/authnzrv internal/app internal/config internal/dburl internal/httpd internal/mail internal/store",
 	"net/http":     "client cmd/authnzrv internal/app internal/config internal/httpd internal/passpolicy",
 	"os":           "cmd/authnzrv internal/app internal/config internal/hashproc internal/mail internal/memory internal/setup internal/store",
 	"os/signal":    "cmd/authnzrv",
 	"os/exec":      "internal/hashproc",
 	"syscall":      "cmd/authnzrv internal/app internal/hashproc",
-	"crypto/tls":   "cmd/authnzrv internal/app internal/config internal/mail",
+	"crypto/tls":   "cmd/authnzrv internal/app internal/config internal/mail internal/store",
 	"database/sql": "internal/store",
 	"log/slog": "api cmd/authnzrv internal/app internal/config internal/event internal/httpd internal/limitstore internal/setup " +
 		"internal/store", // api for the types that hide their values
@@ -76,7 +76,7 @@ var reserved = map[string]string{
 	"encoding/gob":                    "internal/hashproc",
 	"encoding/json":                   "", // takes duplicate names and any letter case
 	"math/rand":                       "",
-	"math/rand/v2":                    "internal/app internal/limitstore", // when to purge, and when to look again
+	"math/rand/v2":                    "internal/app internal/limitstore internal/store", // when to purge, to look and to try again
 	"unsafe":                          "",
 	"plugin":                          "",
 	"reflect":                         "api internal/config",
@@ -98,6 +98,8 @@ var reserved = map[string]string{
 	"golang.org/x/sys":                "internal/hashproc",
 	"golang.org/x/term":               "cmd/authnzrv",
 	"modernc.org":                     "internal/store",
+	"github.com/jackc/pgx":            "internal/store",
+	"github.com/go-sql-driver/mysql":  "internal/store",
 	"github.com/pressly/goose":        "internal/store",
 	"github.com/maypok86/otter":       "internal/store",
 	"github.com/mileusna/useragent":   "internal/action",

@@ -2,6 +2,9 @@ package store
 
 import (
 	"context"
+	"crypto/rand"
+	"encoding/hex"
+	"errors"
 	"fmt"
 	"slices"
 	"time"
@@ -121,7 +124,10 @@ func (s *Store) APIKey(ctx context.Context, digest token.Digest) (*APIKey, error
 		return nil, err
 	}
 	key, err := cached(s.cache, s.cache.keys, digest, func() (*APIKey, error) {
-		return scanKey(s.keyByDigest.QueryRowContext(ctx, digest.String()))
+		return reading(ctx, func(ctx context.Context) (*APIKey, error) {
+			text := digest.String()
+			return scanKey(s.keyByDigest.QueryRowContext(ctx, text, text))
+		})
 	})
 	if err != nil {
 		return nil, fmt.Errorf("read API key: %w", err)
@@ -140,7 +146,7 @@ func (t *Tx) APIKeyByID(ctx context.Context, id string) (*APIKey, error) {
 }
 
 func (t *Tx) key(ctx context.Context, condition string, arg any) (*APIKey, error) {
-	key, err := scanKey(t.tx.QueryRowContext(ctx, keysWhere(condition), arg))
+	key, err := scanKey(t.row(ctx, keysWhere(condition), arg))
 	if err != nil {
 		return nil, fmt.Errorf("read API key: %w", err)
 	}
@@ -149,7 +155,8 @@ func (t *Tx) key(ctx context.Context, condition string, arg any) (*APIKey, error
 
 // APIKeysOf returns the keys of a user, the newest first.
 func (s *Store) APIKeysOf(ctx context.Context, userID int64) ([]*APIKey, error) {
-	rows, err := s.reader.QueryContext(ctx, keysWhere("user_id = ?1"), userID)
+	query, args := s.dialect.translate(keysWhere("user_id = ?1"), []any{userID})
+	rows, err := s.reader.QueryContext(ctx, query, args...)
 	if err != nil {
 		return nil, fmt.Errorf("list API keys: %w", classify(err))
 	}
@@ -184,14 +191,14 @@ func (t *Tx) InsertAPIKey(ctx context.Context, k *APIKey) error {
 	}
 	args := []any{
 		k.Digest.String(), k.ID, k.Name, k.Prefix, jsonText(scopes), k.UserID, k.Role,
-		formatTime(k.Issued), formatTime(k.Expires), formatTime(k.NotBefore), nullTime(k.LastUsed),
+		k.Issued, k.Expires, k.NotBefore, nullTime(k.LastUsed),
 	}
 	query := "INSERT INTO apikeys (" + commonKeyColumns + ", session_token) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"
 	if k.Kind == KeySessionless {
 		query = "INSERT INTO apikeys_nosession (" + commonKeyColumns +
 			", created, refresh_token, refresh_issued, refresh_expires, refresh_nbf) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"
-		args = append(args, formatTime(k.Created), k.Refresh.Stored,
-			formatTime(k.Refresh.Issued), formatTime(k.Refresh.Expires), formatTime(k.Refresh.NotBefore))
+		args = append(args, k.Created, k.Refresh.Stored,
+			k.Refresh.Issued, k.Refresh.Expires, k.Refresh.NotBefore)
 	} else {
 		args = append(args, k.Session.String())
 	}
@@ -232,7 +239,7 @@ func (t *Tx) DeleteSessionlessKeysOf(ctx context.Context, userID int64) (int64, 
 	if err != nil {
 		return 0, fmt.Errorf("forget used refresh tokens: %w", err)
 	}
-	digests, err := t.deleteReturning(ctx, "DELETE FROM apikeys_nosession WHERE user_id = ? RETURNING apikey", userID)
+	digests, err := t.deleteDigests(ctx, "apikeys_nosession", "apikey", "user_id = ?", userID)
 	if err != nil {
 		return 0, fmt.Errorf("delete API keys of user: %w", err)
 	}
@@ -245,27 +252,26 @@ func (t *Tx) DeleteSessionlessKeysOf(ctx context.Context, userID int64) (int64, 
 // used refresh tokens and e-mail tokens. It returns how many keys there were,
 // and whether there may be more of anything.
 func (t *Tx) DeleteExpiredKeys(ctx context.Context, before time.Time, limit int64) (keys int64, more bool, err error) {
-	bound := formatTime(before)
-	for _, statement := range []struct {
-		query string
-		isKey bool
+	for _, rows := range []struct {
+		table     string
+		key       []string
+		condition string
+		args      []any
+		isKey     bool
 	}{
-		{"DELETE FROM apikeys WHERE apikey IN (SELECT apikey FROM apikeys WHERE expires < ?1 LIMIT ?2)", true},
-		{`DELETE FROM apikeys_nosession WHERE apikey IN
-			(SELECT apikey FROM apikeys_nosession WHERE expires < ?1 AND refresh_expires < ?1 LIMIT ?2)`, true},
-		{`DELETE FROM refresh_tokens_used WHERE token_digest IN
-			(SELECT token_digest FROM refresh_tokens_used WHERE expires < ?1 LIMIT ?2)`, false},
-		{`DELETE FROM email_tokens WHERE (user_id, purpose) IN
-			(SELECT user_id, purpose FROM email_tokens WHERE expires < ?1 LIMIT ?2)`, false},
+		{"apikeys", []string{"apikey"}, "expires < ?", []any{before}, true},
+		{"apikeys_nosession", []string{"apikey"}, "expires < ? AND refresh_expires < ?", []any{before, before}, true},
+		{"refresh_tokens_used", []string{"token_digest"}, "expires < ?", []any{before}, false},
+		{"email_tokens", []string{"user_id", "purpose"}, "expires < ?", []any{before}, false},
 	} {
-		n, err := t.exec(ctx, statement.query, bound, limit)
+		n, err := t.deleteSome(ctx, rows.table, rows.key, rows.condition+" LIMIT ?", append(rows.args, limit)...)
 		if err != nil {
 			return keys, false, fmt.Errorf("delete expired keys and tokens: %w", err)
 		}
-		if statement.isKey {
+		if rows.isKey {
 			keys += n
 		}
-		more = more || n == limit
+		more = more || n == int64(limit)
 	}
 	return keys, more, nil
 }
@@ -288,16 +294,19 @@ type UsedRefreshToken struct {
 // UsedRefreshToken returns what is known of a refresh token that was used.
 func (t *Tx) UsedRefreshToken(ctx context.Context, digest token.Digest) (*UsedRefreshToken, error) {
 	var u UsedRefreshToken
-	var key, successor string
-	err := t.tx.QueryRowContext(ctx, `SELECT apikey, key_id, user_id, successor, salt, used
+	var key, successor, salt string
+	err := t.row(ctx, `SELECT apikey, key_id, user_id, successor, salt, used
 		FROM refresh_tokens_used WHERE token_digest = ?`, digest.String()).
-		Scan(&key, &u.KeyID, &u.UserID, &successor, &u.Salt, timeColumn{&u.Used})
+		Scan(&key, &u.KeyID, &u.UserID, &successor, &salt, timeColumn{&u.Used})
 	if err != nil {
 		return nil, fmt.Errorf("read used refresh token: %w", classify(err))
 	}
 	u.Key, err = token.ParseDigest(key)
 	if err == nil {
 		u.Successor, err = token.ParseDigest(successor)
+	}
+	if err == nil {
+		u.Salt, err = hex.DecodeString(salt)
 	}
 	if err != nil {
 		return nil, fmt.Errorf("read used refresh token: %w", err)
@@ -318,7 +327,7 @@ func (t *Tx) ReplaceAPIKey(ctx context.Context, old, next *APIKey, refresh token
 	}
 	_, err = t.exec(ctx, `INSERT INTO refresh_tokens_used (token_digest, apikey, key_id, user_id, successor, salt, used, expires)
 		VALUES (?, ?, ?, ?, ?, ?, ?, ?)`, refresh.String(), old.Digest.String(), old.ID, old.UserID, next.Digest.String(),
-		salt, formatTime(t.now), formatTime(old.Refresh.Expires))
+		hex.EncodeToString(salt), t.now, old.Refresh.Expires)
 	if err != nil {
 		return fmt.Errorf("remember used refresh token: %w", err)
 	}
@@ -347,7 +356,7 @@ func (s *Store) TokenKey() []byte { return s.tokenKey }
 // prepareKeys reads what the store must know about keys and tokens.
 func (s *Store) prepareKeys(ctx context.Context) error {
 	var err error
-	s.keyByDigest, err = s.reader.PrepareContext(ctx, keysWhere("apikey = ?1"))
+	s.keyByDigest, err = s.prepare(ctx, keysWhere("apikey = ?"), "", "") // one for each kind
 	if err != nil {
 		return classify(err)
 	}
@@ -355,10 +364,30 @@ func (s *Store) prepareKeys(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
+	return s.readTokenKey(ctx)
+}
+
+// readTokenKey reads the key of the checksums in tokens, and makes one when there
+// is none, which is on other databases than SQLite.
+func (s *Store) readTokenKey(ctx context.Context) error {
+	const query = "SELECT key_hex FROM token_checksum_key"
 	var key string
-	err = s.reader.QueryRowContext(ctx, "SELECT key_hex FROM token_checksum_key").Scan(&key)
+	err := classify(s.reader.QueryRowContext(ctx, query).Scan(&key))
+	if errors.Is(err, ErrNotFound) {
+		err = s.Update(ctx, func(ctx context.Context, tx *Tx) error {
+			err := classify(tx.row(ctx, query).Scan(&key))
+			if !errors.Is(err, ErrNotFound) {
+				return err // another node was faster
+			}
+			var random [32]byte
+			_, _ = rand.Read(random[:]) // crypto/rand never fails since Go 1.24
+			key = hex.EncodeToString(random[:])
+			_, err = tx.exec(ctx, "INSERT INTO token_checksum_key (only_row, key_hex) VALUES (1, ?)", key)
+			return err
+		})
+	}
 	if err != nil {
-		return fmt.Errorf("read the key of token checksums: %w", classify(err))
+		return fmt.Errorf("read the key of token checksums: %w", err)
 	}
 	s.tokenKey = []byte(key)
 	return nil

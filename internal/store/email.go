@@ -23,10 +23,9 @@ const (
 // PutEmailToken stores a user's token for a purpose, bound to the address that
 // the user has now, in the place of older ones.
 func (t *Tx) PutEmailToken(ctx context.Context, u *User, purpose TokenPurpose, digest token.Digest, expires time.Time) error {
-	_, err := t.exec(ctx, `INSERT INTO email_tokens (user_id, purpose, token_digest, email_normalized, created, expires)
-		VALUES (?, ?, ?, ?, ?, ?) ON CONFLICT (user_id, purpose) DO UPDATE SET token_digest = excluded.token_digest,
-		email_normalized = excluded.email_normalized, created = excluded.created, expires = excluded.expires`,
-		u.ID, string(purpose), digest.String(), t.normalize(u.Email), formatTime(t.now), formatTime(expires))
+	err := t.put(ctx, "email_tokens", row{{"user_id", u.ID}, {"purpose", string(purpose)}}, row{
+		{"token_digest", digest.String()}, {"email_normalized", t.normalize(u.Email)}, {"created", t.now}, {"expires", expires},
+	})
 	if err != nil {
 		return fmt.Errorf("store e-mail token: %w", err)
 	}
@@ -37,9 +36,9 @@ func (t *Tx) PutEmailToken(ctx context.Context, u *User, purpose TokenPurpose, d
 // not expired, and was made for the address that the user has now.
 func (t *Tx) EmailToken(ctx context.Context, u *User, purpose TokenPurpose, digest token.Digest) (bool, error) {
 	var stored string
-	err := classify(t.tx.QueryRowContext(ctx, `SELECT token_digest FROM email_tokens
+	err := classify(t.row(ctx, `SELECT token_digest FROM email_tokens
 		WHERE user_id = ? AND purpose = ? AND email_normalized = ? AND expires > ?`,
-		u.ID, string(purpose), t.normalize(u.Email), formatTime(t.now)).Scan(&stored))
+		u.ID, string(purpose), t.normalize(u.Email), t.now).Scan(&stored))
 	if errors.Is(err, ErrNotFound) {
 		return false, nil
 	}

@@ -23,7 +23,7 @@ type LoginFailures struct {
 // is 0.
 func (t *Tx) LoginFailures(ctx context.Context, subject string) (LoginFailures, error) {
 	f := LoginFailures{Subject: subject}
-	err := classify(t.tx.QueryRowContext(ctx, `SELECT failures, first_failure, last_failure, locked_until
+	err := classify(t.row(ctx, `SELECT failures, first_failure, last_failure, locked_until
 		FROM login_failures WHERE subject = ?`, subject).Scan(&f.Count, timeColumn{&f.First}, timeColumn{&f.Last}, timeColumn{&f.LockedUntil}))
 	if err != nil && !errors.Is(err, ErrNotFound) {
 		return f, fmt.Errorf("read login failures: %w", err)
@@ -38,10 +38,9 @@ func (t *Tx) PutLoginFailures(ctx context.Context, f *LoginFailures) error {
 	if f.Count == 0 {
 		_, err = t.exec(ctx, "DELETE FROM login_failures WHERE subject = ?", f.Subject)
 	} else {
-		_, err = t.exec(ctx, `INSERT INTO login_failures (subject, failures, first_failure, last_failure, locked_until)
-			VALUES (?, ?, ?, ?, ?) ON CONFLICT (subject) DO UPDATE SET failures = excluded.failures,
-			first_failure = excluded.first_failure, last_failure = excluded.last_failure, locked_until = excluded.locked_until`,
-			f.Subject, f.Count, formatTime(f.First), formatTime(f.Last), nullTime(f.LockedUntil))
+		err = t.put(ctx, "login_failures", row{{"subject", f.Subject}}, row{
+			{"failures", f.Count}, {"first_failure", f.First}, {"last_failure", f.Last}, {"locked_until", nullTime(f.LockedUntil)},
+		})
 	}
 	if err != nil {
 		return fmt.Errorf("store login failures: %w", err)
@@ -52,9 +51,8 @@ func (t *Tx) PutLoginFailures(ctx context.Context, f *LoginFailures) error {
 // DeleteOldFailures deletes up to limit counts whose last failure was before a
 // moment and that lock nothing now, and returns how many there were.
 func (t *Tx) DeleteOldFailures(ctx context.Context, before time.Time, limit int) (int64, error) {
-	n, err := t.exec(ctx, `DELETE FROM login_failures WHERE subject IN (SELECT subject FROM login_failures
-		WHERE last_failure < ? AND (locked_until IS NULL OR locked_until <= ?) ORDER BY last_failure LIMIT ?)`,
-		formatTime(before), formatTime(t.now), limit)
+	n, err := t.deleteSome(ctx, "login_failures", []string{"subject"},
+		"last_failure < ? AND (locked_until IS NULL OR locked_until <= ?) ORDER BY last_failure LIMIT ?", before, t.now, limit)
 	if err != nil {
 		return 0, fmt.Errorf("delete old login failures: %w", err)
 	}
@@ -68,7 +66,7 @@ const maxDevices = 20
 // KnownDevice reports whether the user has logged in from a device before.
 func (t *Tx) KnownDevice(ctx context.Context, userID int64, device string) (bool, error) {
 	var known bool
-	err := t.tx.QueryRowContext(ctx, "SELECT EXISTS (SELECT 1 FROM known_devices WHERE user_id = ? AND device = ?)", userID, device).Scan(&known)
+	err := t.row(ctx, "SELECT EXISTS (SELECT 1 FROM known_devices WHERE user_id = ? AND device = ?)", userID, device).Scan(&known)
 	if err != nil {
 		return false, fmt.Errorf("look for device: %w", classify(err))
 	}
@@ -78,7 +76,7 @@ func (t *Tx) KnownDevice(ctx context.Context, userID int64, device string) (bool
 // HasDevices reports whether the user has logged in from any device before.
 func (t *Tx) HasDevices(ctx context.Context, userID int64) (bool, error) {
 	var has bool
-	err := t.tx.QueryRowContext(ctx, "SELECT EXISTS (SELECT 1 FROM known_devices WHERE user_id = ?)", userID).Scan(&has)
+	err := t.row(ctx, "SELECT EXISTS (SELECT 1 FROM known_devices WHERE user_id = ?)", userID).Scan(&has)
 	if err != nil {
 		return false, fmt.Errorf("look for devices: %w", classify(err))
 	}
@@ -88,13 +86,19 @@ func (t *Tx) HasDevices(ctx context.Context, userID int64) (bool, error) {
 // PutDevice notes that the user has logged in from a device, and forgets the
 // one that was used least recently when there are too many.
 func (t *Tx) PutDevice(ctx context.Context, userID int64, device string) error {
-	now := formatTime(t.now)
-	_, err := t.exec(ctx, `INSERT INTO known_devices (user_id, device, first_seen, last_seen) VALUES (?, ?, ?, ?)
-		ON CONFLICT (user_id, device) DO UPDATE SET last_seen = excluded.last_seen`, userID, device, now, now)
-	if err == nil {
-		_, err = t.exec(ctx, `DELETE FROM known_devices WHERE user_id = ? AND device IN
-			(SELECT device FROM known_devices WHERE user_id = ? ORDER BY last_seen DESC, device LIMIT -1 OFFSET ?)`,
-			userID, userID, maxDevices)
+	found, err := t.KnownDevice(ctx, userID, device)
+	switch {
+	case err != nil:
+		return err
+	case found:
+		_, err = t.exec(ctx, "UPDATE known_devices SET last_seen = ? WHERE user_id = ? AND device = ?", t.now, userID, device)
+	default:
+		_, err = t.exec(ctx, "INSERT INTO known_devices (user_id, device, first_seen, last_seen) VALUES (?, ?, ?, ?)",
+			userID, device, t.now, t.now)
+		if err == nil {
+			_, err = t.deleteSome(ctx, "known_devices", []string{"user_id", "device"},
+				"user_id = ? ORDER BY last_seen DESC, device LIMIT ? OFFSET ?", userID, maxDevices, maxDevices)
+		}
 	}
 	if err != nil {
 		return fmt.Errorf("store device: %w", err)

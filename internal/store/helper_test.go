@@ -16,6 +16,7 @@ import (
 
 	"authnzerver/internal/store"
 	"authnzerver/internal/token"
+	"authnzerver/test/databases"
 )
 
 // TestMain runs the tests, or one of the children that they start from the
@@ -29,7 +30,12 @@ func TestMain(m *testing.M) {
 		if err != nil {
 			panic(err)
 		}
-		os.Exit(m.Run())
+		code := m.Run()
+		err = servers.Close()
+		if err != nil {
+			panic(err)
+		}
+		os.Exit(code)
 	case childWriter:
 		os.Exit(runWriter())
 	case childUnprivileged:
@@ -72,18 +78,8 @@ func (c *clock) advance(d time.Duration) {
 	c.now = c.now.Add(d)
 }
 
-// A database is one kind of database that the conformance tests run over.
-type database struct {
-	name string
-	url  func(testing.TB) string
-}
-
-// databases are all kinds.
-func databases() []database {
-	return []database{
-		{"sqlite", func(t testing.TB) string { return sqliteURL(filepath.Join(t.TempDir(), "auth.sqlite")) }},
-	}
-}
+// servers are the database servers of this process.
+var servers databases.Servers
 
 func sqliteURL(path string) string { return "sqlite:///" + path }
 
@@ -92,10 +88,10 @@ func sqliteURL(path string) string { return "sqlite:///" + path }
 func everywhere(t *testing.T, test func(*testing.T, *fixture)) {
 	t.Helper()
 	t.Parallel()
-	for _, d := range databases() {
-		t.Run(d.name, func(t *testing.T) {
+	for _, kind := range databases.Kinds() {
+		t.Run(string(kind), func(t *testing.T) {
 			t.Parallel()
-			f := openFixture(t, d.url(t))
+			f := openFixture(t, servers.New(t, kind))
 			f.initialize()
 			test(t, f)
 		})

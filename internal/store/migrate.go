@@ -13,11 +13,13 @@ import (
 	"time"
 
 	"github.com/pressly/goose/v3"
+	"github.com/pressly/goose/v3/lock"
 
+	"authnzerver/internal/dburl"
 	"authnzerver/internal/token"
 )
 
-//go:embed migrations/*.sql
+//go:embed migrations/*.sql migrations/postgresql/*.sql migrations/mysql/*.sql
 var migrationFiles embed.FS
 
 // versionTable records which migrations a database has had.
@@ -25,15 +27,36 @@ const versionTable = "authnzerver_migrations"
 
 // migrate brings the schema up to date, after a backup when the file holds
 // data. The migration of the schema is one transaction.
-func (s *Store) migrate(ctx context.Context) error {
-	files, err := fs.Sub(migrationFiles, "migrations")
+func (s *Store) migrate(ctx context.Context) (err error) {
+	files, err := fs.Sub(migrationFiles, s.dialect.migrations)
 	if err != nil {
 		return err
 	}
-	provider, err := goose.NewProvider(goose.DialectSQLite3, s.writer, files,
+	options := []goose.ProviderOption{
 		goose.WithTableName(versionTable),
 		goose.WithDisableGlobalRegistry(true),
-		goose.WithGoMigrations(goose.NewGoMigration(1, &goose.GoFunc{RunTx: s.adopt}, nil)))
+	}
+	first := &goose.GoFunc{RunTx: s.adopt}
+	if s.dialect.name == dburl.MySQL {
+		first = &goose.GoFunc{RunDB: s.makeTables} // the Python server could not use it
+	}
+	options = append(options, goose.WithGoMigrations(goose.NewGoMigration(1, first, nil)))
+	// However many nodes start, one migrates.
+	switch s.dialect.name {
+	case dburl.PostgreSQL:
+		locker, err := lock.NewPostgresSessionLocker()
+		if err != nil {
+			return err
+		}
+		options = append(options, goose.WithSessionLocker(locker))
+	case dburl.MySQL:
+		unlock, err := s.lockMigrations(ctx)
+		if err != nil {
+			return err
+		}
+		defer func() { err = errors.Join(err, unlock()) }()
+	}
+	provider, err := goose.NewProvider(s.dialect.goose, s.writer, files, options...)
 	if err != nil {
 		return fmt.Errorf("prepare migrations: %w", err)
 	}
@@ -48,24 +71,28 @@ func (s *Store) migrate(ctx context.Context) error {
 		return nil
 	}
 	started := time.Now()
-	hasData, err := tableExists(ctx, s.writer, "users")
+	hasData, err := s.dialect.tableExists(ctx, s.writer, "users")
 	if err != nil {
 		return err
 	}
-	if hasData {
+	switch {
+	case !hasData:
+	case s.dialect.name == dburl.SQLite:
 		backup, err := s.backup(ctx)
 		if err != nil {
 			return fmt.Errorf("back up before migrating: %w", err)
 		}
 		s.log.Warn("converting the database; this cannot be undone, and other servers must not use the file any more",
-			"file", s.path, "backup", backup)
+			"file", s.url.String(), "backup", backup)
+	default:
+		s.log.Warn("converting the database; this cannot be undone", "database", s.url.String(), "from", current, "to", target)
 	}
 	_, err = provider.Up(ctx)
 	if err != nil {
 		return fmt.Errorf("migrate: %w", classify(err))
 	}
 	if hasData {
-		s.log.Info("the database was converted", "file", s.path, "took", time.Since(started).Round(time.Millisecond).String())
+		s.log.Info("the database was converted", "database", s.url.String(), "took", time.Since(started).Round(time.Millisecond).String())
 	}
 	return nil
 }
@@ -73,7 +100,7 @@ func (s *Store) migrate(ctx context.Context) error {
 // backup copies the database to a file beside it that only the owner can
 // read, and checks the copy.
 func (s *Store) backup(ctx context.Context) (path string, err error) {
-	path = s.path + ".backup-" + s.now().UTC().Format("20060102T150405.000000Z")
+	path = s.url.Path + ".backup-" + s.now().UTC().Format("20060102T150405.000000Z")
 	// VACUUM INTO writes into an empty file, whose mode it keeps.
 	file, err := os.OpenFile(path, os.O_CREATE|os.O_EXCL|os.O_WRONLY, 0o600)
 	if err != nil {
@@ -108,7 +135,7 @@ func checkFile(ctx context.Context, path string) (err error) {
 	if result != "ok" {
 		return fmt.Errorf("the copy is damaged: %s", result)
 	}
-	found, err := tableExists(ctx, db, "users")
+	found, err := sqliteDialect().tableExists(ctx, db, "users")
 	if err == nil && !found {
 		return errors.New("the copy is empty")
 	}
@@ -119,12 +146,14 @@ type querier interface {
 	QueryRowContext(ctx context.Context, query string, args ...any) *sql.Row
 }
 
-func tableExists(ctx context.Context, q querier, name string) (bool, error) {
-	return exists(ctx, q, "SELECT 1 FROM sqlite_schema WHERE type = 'table' AND name = ?", name)
+func (d *dialect) tableExists(ctx context.Context, q querier, name string) (bool, error) {
+	query, args := d.translate(d.table, []any{name})
+	return exists(ctx, q, query, args...)
 }
 
-func columnExists(ctx context.Context, q querier, table, column string) (bool, error) {
-	return exists(ctx, q, "SELECT 1 FROM pragma_table_info(?) WHERE name = ?", table, column)
+func (d *dialect) columnExists(ctx context.Context, q querier, table, column string) (bool, error) {
+	query, args := d.translate(d.column, []any{table, column})
+	return exists(ctx, q, query, args...)
 }
 
 func exists(ctx context.Context, q querier, query string, args ...any) (bool, error) {
@@ -139,33 +168,26 @@ func exists(ctx context.Context, q querier, query string, args ...any) (bool, er
 	return true, nil
 }
 
-// adopt turns an empty file, or a database of either generation of the Python
+// adopt turns an empty database, or one of either generation of the Python
 // server, into ours.
 //
 // 0.1.3 lacks users.extra_info, two columns of groups and two tables. Both
 // generations hold session tokens and API keys in the clear; here they become
 // digests, so that the tokens that clients hold go on working.
 func (s *Store) adopt(ctx context.Context, tx *sql.Tx) error {
-	// Digests replace primary keys that other rows refer to.
-	_, err := tx.ExecContext(ctx, "PRAGMA defer_foreign_keys = ON")
-	if err != nil {
-		return err
-	}
+	t := s.newTx(tx)
 	steps := []struct {
 		what string
-		do   func(context.Context, *sql.Tx) error
+		do   func(context.Context) error
 	}{
-		{"groups", adoptGroups},
-		{"tables", script("migrations/schema.sql")},
-		{"users", s.adoptUsers},
-		{"indexes", script("migrations/indexes.sql")},
-		{"session tokens", digestTokens("sessions", "session_token")},
-		{"session tokens of keys", digestTokens("apikeys", "session_token")},
-		{"keys", digestTokens("apikeys", "apikey")},
-		{"session-less keys", digestTokens("apikeys_nosession", "apikey")},
+		{"groups", t.adoptGroups},
+		{"tables", t.script(s.dialect.migrations + "/schema.sql")},
+		{"users", t.adoptUsers},
+		{"indexes", t.script("migrations/indexes.sql")},
+		{"tokens", t.digestTokens},
 	}
 	for _, step := range steps {
-		err := step.do(ctx, tx)
+		err := step.do(ctx)
 		if err != nil {
 			return fmt.Errorf("%s: %w", step.what, err)
 		}
@@ -173,52 +195,62 @@ func (s *Store) adopt(ctx context.Context, tx *sql.Tx) error {
 	return nil
 }
 
-func script(name string) func(context.Context, *sql.Tx) error {
-	return func(ctx context.Context, tx *sql.Tx) error {
+func (t *Tx) script(name string) func(context.Context) error {
+	return func(ctx context.Context) error {
 		text, err := migrationFiles.ReadFile(name)
 		if err != nil {
 			return err
 		}
-		_, err = tx.ExecContext(ctx, string(text))
-		return err
+		return t.run(ctx, string(text))
 	}
 }
 
+// run runs statements without arguments.
+func (t *Tx) run(ctx context.Context, statements string) error {
+	_, err := t.tx.ExecContext(ctx, statements)
+	return err
+}
+
 // adoptGroups gives the table of 0.1.3 its later columns.
-func adoptGroups(ctx context.Context, tx *sql.Tx) error {
-	found, err := tableExists(ctx, tx, "groups")
+func (t *Tx) adoptGroups(ctx context.Context) error {
+	found, err := t.dialect.tableExists(ctx, t.tx, "groups")
 	if err != nil || !found {
 		return err
 	}
-	old, err := columnExists(ctx, tx, "groups", "user_role")
+	old, err := t.dialect.columnExists(ctx, t.tx, "groups", "user_role")
 	if err != nil {
 		return err
 	}
 	if old {
-		_, err = tx.ExecContext(ctx, `DROP INDEX IF EXISTS ix_groups_user_role;
+		err = t.run(ctx, `DROP INDEX IF EXISTS ix_groups_user_role;
 			ALTER TABLE groups RENAME COLUMN user_role TO group_role`)
 		if err != nil {
 			return err
 		}
 	}
-	err = addColumn(ctx, tx, "groups", "extra_info", "JSON")
+	err = t.addColumn(ctx, "groups", "extra_info", "JSON")
 	if err != nil {
 		return err
 	}
-	hasID, err := columnExists(ctx, tx, "groups", "system_id")
+	hasID, err := t.dialect.columnExists(ctx, t.tx, "groups", "system_id")
 	if err != nil || hasID {
 		return err
 	}
-	err = addColumn(ctx, tx, "groups", "system_id", "VARCHAR(50) NOT NULL DEFAULT ''")
+	err = t.addColumn(ctx, "groups", "system_id", "VARCHAR(50) NOT NULL DEFAULT ''")
 	if err != nil {
 		return err
 	}
-	ids, err := integers(ctx, tx, "SELECT group_id FROM groups")
+	return t.newSystemIDs(ctx, "groups", "group_id", "1 = 1")
+}
+
+// newSystemIDs gives new ids to the rows that fulfil a condition.
+func (t *Tx) newSystemIDs(ctx context.Context, table, key, condition string) error {
+	keys, err := t.keysOf(ctx, table, []string{key}, condition)
 	if err != nil {
 		return err
 	}
-	for _, id := range ids {
-		_, err := tx.ExecContext(ctx, "UPDATE groups SET system_id = ? WHERE group_id = ?", NewUUID(), id)
+	for _, id := range keys {
+		_, err := t.exec(ctx, "UPDATE "+table+" SET system_id = ? WHERE "+key+" = ?", NewUUID(), id[0])
 		if err != nil {
 			return err
 		}
@@ -227,22 +259,24 @@ func adoptGroups(ctx context.Context, tx *sql.Tx) error {
 }
 
 // adoptUsers adds the columns that 0.1.3 lacks and those of our own.
-func (s *Store) adoptUsers(ctx context.Context, tx *sql.Tx) error {
+func (t *Tx) adoptUsers(ctx context.Context) error {
 	for _, column := range [][2]string{
 		{"extra_info", "JSON"},
 		{"email_normalized", "VARCHAR(280) NOT NULL DEFAULT ''"},
-		{"first_verified", "DATETIME"},
+		{"first_verified", t.dialect.moment},
 	} {
-		err := addColumn(ctx, tx, "users", column[0], column[1])
+		err := t.addColumn(ctx, "users", column[0], column[1])
 		if err != nil {
 			return err
 		}
 	}
-	err := uniqueSystemIDs(ctx, tx)
+	// The schema of 0.1.3 allowed several users to share one.
+	err := t.newSystemIDs(ctx, "users", "user_id", `EXISTS
+		(SELECT 1 FROM users AS earlier WHERE earlier.system_id = users.system_id AND earlier.user_id < users.user_id)`)
 	if err != nil {
 		return err
 	}
-	err = s.normalizeEmails(ctx, tx)
+	err = t.normalizeEmails(ctx)
 	if err != nil {
 		return err
 	}
@@ -250,30 +284,27 @@ func (s *Store) adoptUsers(ctx context.Context, tx *sql.Tx) error {
 	// Where the address was never verified, the history may be one that the
 	// user sent along with the sign-up: the account stays as closed as it is,
 	// but no role can come back from it.
-	_, err = tx.ExecContext(ctx, `
+	return t.run(ctx, `
 		DROP INDEX IF EXISTS ix_users_system_id;
 		CREATE UNIQUE INDEX ix_users_system_id ON users (system_id);
 		CREATE INDEX ix_users_email_normalized ON users (email_normalized);
 		UPDATE users SET first_verified = created_on
-			WHERE email_verified OR is_active OR user_role <> 'locked' OR extra_info LIKE '%"previous_user_roles"%';
-		UPDATE users SET extra_info = json_remove(extra_info, '$.previous_user_roles')
+			WHERE email_verified OR is_active OR user_role <> 'locked' OR CAST(extra_info AS TEXT) LIKE '%"previous_user_roles"%';
+		UPDATE users SET extra_info = `+t.dialect.withoutHistory+`
 			WHERE NOT email_verified AND NOT is_active AND user_role = 'locked'
-			AND extra_info LIKE '%"previous_user_roles"%' AND json_valid(extra_info);
+			AND CAST(extra_info AS TEXT) LIKE '%"previous_user_roles"%';
 		CREATE TABLE user_id_sequence (last_id INTEGER NOT NULL);
-		INSERT INTO user_id_sequence (last_id) SELECT max(3, coalesce(max(user_id), 0)) FROM users;`)
-	return err
+		INSERT INTO user_id_sequence (last_id) SELECT CASE WHEN max(user_id) > 3 THEN max(user_id) ELSE 3 END FROM users;`)
 }
 
-// uniqueSystemIDs gives new ids to the later of users that share one, which
-// the schema of 0.1.3 allowed.
-func uniqueSystemIDs(ctx context.Context, tx *sql.Tx) error {
-	ids, err := integers(ctx, tx, `SELECT user_id FROM users AS later WHERE EXISTS
-		(SELECT 1 FROM users AS earlier WHERE earlier.system_id = later.system_id AND earlier.user_id < later.user_id)`)
+func (t *Tx) normalizeEmails(ctx context.Context) error {
+	emails, err := t.keysOf(ctx, "users", []string{"user_id", "email"}, "1 = 1")
 	if err != nil {
 		return err
 	}
-	for _, id := range ids {
-		_, err := tx.ExecContext(ctx, "UPDATE users SET system_id = ? WHERE user_id = ?", NewUUID(), id)
+	for _, row := range emails {
+		email, _ := row[1].(string)
+		_, err := t.exec(ctx, "UPDATE users SET email_normalized = ? WHERE user_id = ?", t.normalize(email), row[0])
 		if err != nil {
 			return err
 		}
@@ -281,99 +312,42 @@ func uniqueSystemIDs(ctx context.Context, tx *sql.Tx) error {
 	return nil
 }
 
-func (s *Store) normalizeEmails(ctx context.Context, tx *sql.Tx) error {
-	rows, err := tx.QueryContext(ctx, "SELECT user_id, email FROM users")
+// digestTokens replaces all tokens by their digests.
+func (t *Tx) digestTokens(ctx context.Context) error {
+	// Digests replace primary keys that other rows refer to.
+	err := t.run(ctx, t.dialect.deferReferences)
 	if err != nil {
 		return err
 	}
-	emails := map[int64]string{}
-	for rows.Next() {
-		var id int64
-		var email string
-		err := rows.Scan(&id, &email)
+	for _, column := range [][2]string{
+		{"sessions", "session_token"}, {"apikeys", "session_token"}, {"apikeys", "apikey"}, {"apikeys_nosession", "apikey"},
+	} {
+		rows, err := t.keysOf(ctx, column[0], []string{column[1]}, "1 = 1")
 		if err != nil {
-			return errors.Join(err, rows.Close())
+			return fmt.Errorf("%s of %s: %w", column[1], column[0], err)
 		}
-		emails[id] = s.normalize(email)
-	}
-	err = rows.Err()
-	if err != nil {
-		return err
-	}
-	update, err := tx.PrepareContext(ctx, "UPDATE users SET email_normalized = ? WHERE user_id = ?")
-	if err != nil {
-		return err
-	}
-	defer update.Close()
-	for id, email := range emails {
-		_, err := update.ExecContext(ctx, email, id)
-		if err != nil {
-			return err
+		digested := map[any]bool{}
+		for _, row := range rows {
+			text, isText := row[0].(string)
+			if !isText || digested[text] {
+				continue // other keys of the same session
+			}
+			digested[text] = true
+			_, err := t.exec(ctx, "UPDATE "+column[0]+" SET "+column[1]+" = ? WHERE "+column[1]+" = ?", token.Sum(text).String(), text)
+			if err != nil {
+				return fmt.Errorf("%s of %s: %w", column[1], column[0], err)
+			}
 		}
 	}
 	return nil
 }
 
-// digestTokens replaces the tokens in a column by their digests.
-func digestTokens(table, column string) func(context.Context, *sql.Tx) error {
-	return func(ctx context.Context, tx *sql.Tx) error {
-		rows, err := tx.QueryContext(ctx, "SELECT DISTINCT "+column+" FROM "+table)
-		if err != nil {
-			return err
-		}
-		var tokens []string
-		for rows.Next() {
-			var t string
-			err := rows.Scan(&t)
-			if err != nil {
-				return errors.Join(err, rows.Close())
-			}
-			tokens = append(tokens, t)
-		}
-		err = rows.Err()
-		if err != nil {
-			return err
-		}
-		update, err := tx.PrepareContext(ctx, "UPDATE "+table+" SET "+column+" = ? WHERE "+column+" = ?")
-		if err != nil {
-			return err
-		}
-		defer update.Close()
-		for _, t := range tokens {
-			_, err := update.ExecContext(ctx, token.Sum(t).String(), t)
-			if err != nil {
-				return err
-			}
-		}
-		return nil
-	}
-}
-
-func addColumn(ctx context.Context, tx *sql.Tx, table, column, definition string) error {
-	found, err := columnExists(ctx, tx, table, column)
+func (t *Tx) addColumn(ctx context.Context, table, column, definition string) error {
+	found, err := t.dialect.columnExists(ctx, t.tx, table, column)
 	if err != nil || found {
 		return err
 	}
-	_, err = tx.ExecContext(ctx, "ALTER TABLE "+table+" ADD COLUMN "+column+" "+definition)
-	return err
-}
-
-func integers(ctx context.Context, tx *sql.Tx, query string) ([]int64, error) {
-	rows, err := tx.QueryContext(ctx, query)
-	if err != nil {
-		return nil, err
-	}
-	defer rows.Close()
-	var out []int64
-	for rows.Next() {
-		var n int64
-		err := rows.Scan(&n)
-		if err != nil {
-			return nil, err
-		}
-		out = append(out, n)
-	}
-	return out, rows.Err()
+	return t.run(ctx, "ALTER TABLE "+table+" ADD COLUMN "+column+" "+definition)
 }
 
 // NewUUID returns a random UUID (RFC 9562 version 4).

@@ -25,21 +25,22 @@ type Notice struct {
 // this kind, or should have been, after the moment given. It reports whether
 // the message was stored.
 func (t *Tx) AddNotice(ctx context.Context, n *Notice, after time.Time) (bool, error) {
-	added, err := t.exec(ctx, `INSERT INTO notices (user_id, kind, ip_address, user_agent, created, attempts, next_try)
-		SELECT ?1, ?2, ?3, ?4, ?5, 0, ?5
-		WHERE NOT EXISTS (SELECT 1 FROM notices WHERE user_id = ?1 AND kind = ?2 AND created > ?6)`,
-		n.UserID, n.Kind, n.IPAddress, n.UserAgent, formatTime(t.now), formatTime(after))
+	found, err := t.exists(ctx, "SELECT 1 FROM notices WHERE user_id = ? AND kind = ? AND created > ? LIMIT 1", n.UserID, n.Kind, after)
+	if err == nil && !found {
+		_, err = t.exec(ctx, `INSERT INTO notices (user_id, kind, ip_address, user_agent, created, attempts, next_try)
+			VALUES (?, ?, ?, ?, ?, 0, ?)`, n.UserID, n.Kind, n.IPAddress, n.UserAgent, t.now, t.now)
+	}
 	if err != nil {
 		return false, fmt.Errorf("store notice: %w", err)
 	}
-	return added > 0, nil
+	return !found, nil
 }
 
 // NextNotice returns the message whose turn is first, be it later than now, or
 // ErrNotFound.
 func (t *Tx) NextNotice(ctx context.Context) (*Notice, error) {
 	var n Notice
-	err := classify(t.tx.QueryRowContext(ctx, `SELECT notice_id, user_id, kind, ip_address, user_agent, created, attempts, next_try
+	err := classify(t.row(ctx, `SELECT notice_id, user_id, kind, ip_address, user_agent, created, attempts, next_try
 		FROM notices WHERE next_try IS NOT NULL ORDER BY next_try, notice_id LIMIT 1`).
 		Scan(&n.ID, &n.UserID, &n.Kind, &n.IPAddress, &n.UserAgent, timeColumn{&n.Created}, &n.Attempts, timeColumn{&n.NextTry}))
 	if err != nil {
@@ -53,7 +54,7 @@ func (t *Tx) NextNotice(ctx context.Context) (*Notice, error) {
 // was first.
 func (t *Tx) ClaimNotice(ctx context.Context, n *Notice, until time.Time) error {
 	changed, err := t.exec(ctx, "UPDATE notices SET attempts = attempts + 1, next_try = ? WHERE notice_id = ? AND attempts = ? AND next_try IS NOT NULL",
-		formatTime(until), n.ID, n.Attempts)
+		until, n.ID, n.Attempts)
 	if err == nil && changed == 0 {
 		err = ErrConflict
 	}
@@ -76,8 +77,7 @@ func (t *Tx) EndNotice(ctx context.Context, id int64) error {
 // DeleteOldNotices deletes up to limit messages from before a moment and returns
 // how many there were.
 func (t *Tx) DeleteOldNotices(ctx context.Context, before time.Time, limit int) (int64, error) {
-	n, err := t.exec(ctx, `DELETE FROM notices WHERE notice_id IN
-		(SELECT notice_id FROM notices WHERE created < ? ORDER BY created LIMIT ?)`, formatTime(before), limit)
+	n, err := t.deleteSome(ctx, "notices", []string{"notice_id"}, "created < ? ORDER BY created LIMIT ?", before, limit)
 	if err != nil {
 		return 0, fmt.Errorf("delete old notices: %w", err)
 	}

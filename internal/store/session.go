@@ -62,14 +62,17 @@ func (t *Tx) scanSession(row interface{ Scan(dest ...any) error }) (*Session, er
 //
 // Rows come from memory when they are there. They are never older than the
 // last change that this process acknowledged, nor more than half a second
-// older than the last change by another process.
+// older than the last change by another process, and on a server than 0.9 s and the
+// time of a query.
 func (s *Store) Session(ctx context.Context, digest token.Digest) (*Session, *User, error) {
 	err := s.checkForeignWrites(ctx)
 	if err != nil {
 		return nil, nil, err
 	}
 	session, err := cached(s.cache, s.cache.sessions, digest, func() (*Session, error) {
-		return scanSession(s.sessionByDigest.QueryRowContext(ctx, digest.String()))
+		return reading(ctx, func(ctx context.Context) (*Session, error) {
+			return scanSession(s.sessionByDigest.QueryRowContext(ctx, digest.String()))
+		})
 	})
 	if err != nil {
 		return nil, nil, fmt.Errorf("read session: %w", err)
@@ -86,8 +89,8 @@ func (s *Store) Session(ctx context.Context, digest token.Digest) (*Session, *Us
 
 // Session returns the session with this digest unless it has expired.
 func (t *Tx) Session(ctx context.Context, digest token.Digest) (*Session, error) {
-	session, err := t.scanSession(t.tx.QueryRowContext(ctx,
-		"SELECT "+sessionColumns+" FROM sessions WHERE session_token = ? AND expires > ?", digest.String(), formatTime(t.now)))
+	session, err := t.scanSession(t.row(ctx,
+		"SELECT "+sessionColumns+" FROM sessions WHERE session_token = ? AND expires > ?", digest.String(), t.now))
 	if err != nil {
 		return nil, fmt.Errorf("read session: %w", err)
 	}
@@ -101,10 +104,8 @@ const maxSessions = 1000
 // SessionsOf returns the sessions of a user that have not expired, the newest
 // first, at most 1000 of them.
 func (t *Tx) SessionsOf(ctx context.Context, userID int64) ([]*Session, error) {
-	// By the user alone: an index of dates would lead through the sessions of
-	// all users.
-	rows, err := t.tx.QueryContext(ctx, "SELECT "+sessionColumns+` FROM sessions
-		WHERE user_id = ? AND +expires > ? ORDER BY +created DESC, session_id LIMIT ?`, userID, formatTime(t.now), maxSessions)
+	rows, err := t.query(ctx, "SELECT "+sessionColumns+` FROM sessions
+		WHERE user_id = ? AND expires > ? ORDER BY created DESC, session_id LIMIT ?`, userID, t.now, maxSessions)
 	if err != nil {
 		return nil, fmt.Errorf("list sessions: %w", classify(err))
 	}
@@ -129,7 +130,7 @@ func (t *Tx) SessionsOf(ctx context.Context, userID int64) ([]*Session, error) {
 func (t *Tx) InsertSession(ctx context.Context, s *Session) error {
 	s.ID = NewUUID()
 	_, err := t.exec(ctx, "INSERT INTO sessions ("+sessionColumns+") VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)",
-		s.Digest.String(), s.ID, s.IPAddress, s.UserAgent, s.UserID, formatTime(s.Created), formatTime(s.Expires),
+		s.Digest.String(), s.ID, s.IPAddress, s.UserAgent, s.UserID, s.Created, s.Expires,
 		jsonText(s.ExtraInfo), nullTime(s.LastSeen))
 	if err != nil {
 		return fmt.Errorf("insert session: %w", err)
@@ -151,7 +152,7 @@ func (t *Tx) DeleteSession(ctx context.Context, digest token.Digest) (bool, erro
 // DeleteSessionByID deletes the session of a user with this public id, expired
 // or not, with its API keys. It reports whether there was one.
 func (t *Tx) DeleteSessionByID(ctx context.Context, userID int64, id string) (bool, error) {
-	n, err := t.deleteSessions(ctx, "DELETE FROM sessions WHERE session_id = ? AND user_id = ? RETURNING session_token", id, userID)
+	n, err := t.deleteSessions(ctx, "session_id = ? AND user_id = ?", id, userID)
 	if err != nil {
 		return false, fmt.Errorf("delete session by its id: %w", err)
 	}
@@ -161,8 +162,7 @@ func (t *Tx) DeleteSessionByID(ctx context.Context, userID int64, id string) (bo
 // DeleteSessionsOf deletes the sessions of a user, all but the one with the
 // digest except, and returns how many there were. The zero digest spares none.
 func (t *Tx) DeleteSessionsOf(ctx context.Context, userID int64, except token.Digest) (int, error) {
-	n, err := t.deleteSessions(ctx,
-		"DELETE FROM sessions WHERE user_id = ? AND session_token <> ? RETURNING session_token", userID, except.String())
+	n, err := t.deleteSessions(ctx, "user_id = ? AND session_token <> ?", userID, except.String())
 	if err != nil {
 		return 0, fmt.Errorf("delete sessions of user: %w", err)
 	}
@@ -172,41 +172,34 @@ func (t *Tx) DeleteSessionsOf(ctx context.Context, userID int64, except token.Di
 // DeleteExpiredSessions deletes up to limit sessions that expired before the
 // given moment, and returns how many there were.
 func (t *Tx) DeleteExpiredSessions(ctx context.Context, before time.Time, limit int) (int, error) {
-	n, err := t.deleteSessions(ctx, `DELETE FROM sessions WHERE session_token IN
-		(SELECT session_token FROM sessions WHERE expires < ? ORDER BY expires LIMIT ?) RETURNING session_token`,
-		formatTime(before), limit)
+	n, err := t.deleteSessions(ctx, "expires < ? ORDER BY expires LIMIT ?", before, limit)
 	if err != nil {
 		return 0, fmt.Errorf("delete expired sessions: %w", err)
 	}
 	return n, nil
 }
 
-// deleteSessions runs a DELETE that returns the digests of what it deleted.
-func (t *Tx) deleteSessions(ctx context.Context, query string, args ...any) (int, error) {
-	digests, err := t.deleteReturning(ctx, query, args...)
+// deleteSessions deletes the sessions that fulfil a condition.
+func (t *Tx) deleteSessions(ctx context.Context, condition string, args ...any) (int, error) {
+	digests, err := t.deleteDigests(ctx, "sessions", "session_token", condition, args...)
 	t.touched.sessions = append(t.touched.sessions, digests...)
 	return len(digests), err
 }
 
-// deleteReturning runs a DELETE that returns the digests of what it deleted.
-// That of another server's row, which is never in the cache, is zero.
-func (t *Tx) deleteReturning(ctx context.Context, query string, args ...any) ([]token.Digest, error) {
-	rows, err := t.tx.QueryContext(ctx, query, args...)
+// deleteDigests deletes the rows that fulfil a condition and returns their
+// digests. That of another server's row, which is never in the cache, is zero.
+func (t *Tx) deleteDigests(ctx context.Context, table, column, condition string, args ...any) ([]token.Digest, error) {
+	keys, err := t.keysOf(ctx, table, []string{column}, condition, args...)
 	if err != nil {
-		return nil, classify(err)
+		return nil, err
 	}
-	defer rows.Close()
-	var digests []token.Digest
-	for rows.Next() {
-		var text string
-		err := rows.Scan(&text)
-		if err != nil {
-			return nil, classify(err)
-		}
-		digest, _ := token.ParseDigest(text)
-		digests = append(digests, digest)
+	digests := make([]token.Digest, len(keys))
+	for i, key := range keys {
+		text, _ := key[0].(string)
+		digests[i], _ = token.ParseDigest(text)
 	}
-	return digests, classify(rows.Err())
+	_, err = t.deleteKeys(ctx, table, []string{column}, keys)
+	return digests, err
 }
 
 // SetSessionInfo replaces the extra information of a session.

@@ -8,44 +8,26 @@ import (
 	"io"
 	"net/url"
 	"os"
-	"path/filepath"
-	"regexp"
-	"strings"
 	"time"
 
+	"github.com/pressly/goose/v3"
 	"modernc.org/sqlite"
 	sqlite3 "modernc.org/sqlite/lib"
+
+	"authnzerver/internal/dburl"
 )
 
-// schemePattern is a dialect of SQLAlchemy, and a driver after a plus sign.
-var schemePattern = regexp.MustCompile(`^\w+(\+\w+)?$`)
-
-// sqlitePath returns the file that an SQLAlchemy URL names: three slashes
-// start a relative path, four an absolute one.
-func sqlitePath(text string) (string, error) {
-	scheme, rest, ok := strings.Cut(text, "://")
-	// What is no scheme may hold a password, and is not shown.
-	if !ok || !schemePattern.MatchString(scheme) {
-		return "", errors.New("database URL has no scheme; write for example sqlite:////var/lib/authnzerver/auth.sqlite")
+// sqliteDialect returns what is SQLite's own.
+func sqliteDialect() *dialect {
+	return &dialect{
+		name: dburl.SQLite, placeholders: questions, textTimes: true,
+		goose: goose.DialectSQLite3, migrations: "migrations",
+		table:           "SELECT 1 FROM sqlite_schema WHERE type = 'table' AND name = ?",
+		column:          "SELECT 1 FROM pragma_table_info(?) WHERE name = ?",
+		moment:          "DATETIME",
+		withoutHistory:  `CASE WHEN json_valid(extra_info) THEN json_remove(extra_info, '$.previous_user_roles') ELSE extra_info END`,
+		deferReferences: "PRAGMA defer_foreign_keys = ON",
 	}
-	if dialect, _, _ := strings.Cut(scheme, "+"); dialect != "sqlite" {
-		return "", fmt.Errorf("database URL: %q databases are not supported; use sqlite", dialect)
-	}
-	path, query, _ := strings.Cut(rest, "?")
-	if query != "" {
-		return "", errors.New("database URL: sqlite URLs take no query options")
-	}
-	path, ok = strings.CutPrefix(path, "/")
-	if !ok || path == "" || path == ":memory:" {
-		return "", errors.New("database URL names no file; write sqlite:///relative.sqlite or sqlite:////absolute/path.sqlite")
-	}
-	if strings.HasPrefix(path, "file:") {
-		return "", errors.New("database URL: SQLite URIs are not supported; write a plain path")
-	}
-	if strings.ContainsRune(path, 0) {
-		return "", errors.New("database URL: a path cannot contain U+0000")
-	}
-	return filepath.Clean(path), nil
 }
 
 // fileHeader is how every SQLite file begins.
@@ -111,25 +93,10 @@ func openPool(path string, writer bool, size int) (*sql.DB, error) {
 	return db, nil
 }
 
-// classify turns a driver's error into one of this package's, by its code.
-func classify(err error) error {
-	if err == nil {
-		return nil
-	}
-	if errors.Is(err, sql.ErrNoRows) {
-		return ErrNotFound
-	}
-	if errors.Is(err, context.Canceled) {
-		return err
-	}
-	if errors.Is(err, context.DeadlineExceeded) {
-		return fmt.Errorf("%w: %w", ErrUnavailable, err)
-	}
-	var se *sqlite.Error
-	if !errors.As(err, &se) {
-		return err
-	}
-	switch code := se.Code(); code {
+// classifySQLite turns an error of SQLite into one of this package's, by its
+// code.
+func classifySQLite(err *sqlite.Error) error {
+	switch code := err.Code(); code {
 	case sqlite3.SQLITE_CONSTRAINT_UNIQUE, sqlite3.SQLITE_CONSTRAINT_PRIMARYKEY:
 		return fmt.Errorf("%w: unique value (SQLite code %d)", ErrConflict, code)
 	case sqlite3.SQLITE_CONSTRAINT_FOREIGNKEY:
@@ -167,9 +134,8 @@ func (s *Store) noticeForeignWrites(ctx context.Context, q interface {
 // has changed.
 const foreignCheckEvery = 500 * time.Millisecond
 
-// checkForeignWrites looks for writes of other processes when nobody has for
-// a while. Without requests it does nothing.
-func (s *Store) checkForeignWrites(ctx context.Context) error {
+// checkFile looks for writes of other processes when nobody has for a while.
+func (s *Store) checkFile(ctx context.Context) error {
 	last := s.foreignCheck.Load()
 	now := s.now().UnixNano()
 	if since := now - last; since >= 0 && since < int64(foreignCheckEvery) {
@@ -192,12 +158,12 @@ const timeFormat = "2006-01-02 15:04:05.000000"
 // formatTime returns the stored form.
 func formatTime(t time.Time) string { return t.UTC().Format(timeFormat) }
 
-// nullTime returns the stored form, or NULL for the zero time.
+// nullTime returns the argument for a moment, or NULL for the zero time.
 func nullTime(t time.Time) any {
 	if t.IsZero() {
 		return nil
 	}
-	return formatTime(t)
+	return t
 }
 
 // A timeColumn scans a DATETIME; NULL is the zero time.

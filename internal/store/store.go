@@ -10,30 +10,18 @@ package store
 import (
 	"context"
 	"database/sql"
+	"database/sql/driver"
 	"errors"
 	"fmt"
 	"log/slog"
+	"math/rand/v2"
 	"runtime"
 	"sync"
 	"sync/atomic"
 	"time"
 
+	"authnzerver/internal/dburl"
 	"authnzerver/internal/token"
-)
-
-// Errors of this package. They are wrapped with what was attempted; use
-// errors.Is.
-var (
-	// ErrNotFound: there is no such row.
-	ErrNotFound = errors.New("not found")
-	// ErrConflict: a unique value is taken, or the row changed meanwhile.
-	ErrConflict = errors.New("conflict")
-	// ErrReference: a row that is referred to does not exist, or one that
-	// should be deleted is still referred to.
-	ErrReference = errors.New("referenced row")
-	// ErrUnavailable: the database could not be used and nothing was
-	// changed; the same call may succeed later.
-	ErrUnavailable = errors.New("database unavailable")
 )
 
 // Options configure a Store.
@@ -50,9 +38,13 @@ type Options struct {
 
 // A Store is an open database. Its methods are safe for concurrent use.
 type Store struct {
-	path      string
-	writer    *sql.DB // one connection; every transaction takes the write lock at its start
-	reader    *sql.DB // read-only connections
+	url     *dburl.URL
+	dialect *dialect
+	// writer is for what changes something. On SQLite it has one connection,
+	// and every transaction takes the write lock at its start.
+	writer *sql.DB
+	// reader is for what only reads. On SQLite, its connections are read-only.
+	reader    *sql.DB
 	normalize func(string) string
 	now       func() time.Time
 	log       *slog.Logger
@@ -62,10 +54,14 @@ type Store struct {
 	keyByDigest     *sql.Stmt
 
 	cache       *cache
+	watch       *watch // of a server
 	keyUses     *uses
 	sessionUses *uses
 	oldKeys     bool
 	tokenKey    []byte
+
+	// changesFail is set while changes cannot be made.
+	changesFail atomic.Bool
 
 	foreignCheck atomic.Int64 // when data_version was last looked at, Unix nanoseconds
 	foreignMu    sync.Mutex
@@ -82,7 +78,7 @@ const updateTimeout = 4 * time.Second
 // A database of the Python server is converted in one transaction, after a
 // backup beside the file; the conversion cannot be undone.
 func Open(ctx context.Context, o Options) (*Store, error) {
-	path, err := sqlitePath(o.URL)
+	u, err := dburl.Parse(o.URL)
 	if err != nil {
 		return nil, err
 	}
@@ -93,22 +89,18 @@ func Open(ctx context.Context, o Options) (*Store, error) {
 		o.Log = slog.New(slog.DiscardHandler)
 	}
 	s := &Store{
-		path: path, normalize: o.NormalizeEmail, now: o.Now, log: o.Log,
-		cache: newCache(), keyUses: usesOfKeys(), sessionUses: usesOfSessions(),
+		url: u, dialect: dialectOf(u.Dialect), normalize: o.NormalizeEmail, now: o.Now, log: o.Log,
+		cache: newCache(), watch: newWatch(), keyUses: usesOfKeys(), sessionUses: usesOfSessions(),
 	}
 	err = s.open(ctx)
 	if err != nil {
-		return nil, errors.Join(fmt.Errorf("open database %s: %w", path, err), s.Close())
+		return nil, errors.Join(fmt.Errorf("open database %s: %w", u, err), s.Close())
 	}
 	return s, nil
 }
 
 func (s *Store) open(ctx context.Context) error {
-	err := prepareFile(s.path)
-	if err != nil {
-		return err
-	}
-	s.writer, err = openPool(s.path, true, 1)
+	err := s.connect(ctx)
 	if err != nil {
 		return err
 	}
@@ -116,15 +108,17 @@ func (s *Store) open(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	s.reader, err = openPool(s.path, false, max(4, 2*runtime.GOMAXPROCS(0)))
-	if err != nil {
-		return err
+	if s.url.Dialect == dburl.SQLite {
+		s.reader, err = openPool(s.url.Path, false, max(4, 2*runtime.GOMAXPROCS(0)))
+		if err != nil {
+			return err
+		}
 	}
-	s.sessionByDigest, err = s.reader.PrepareContext(ctx, "SELECT "+sessionColumns+" FROM sessions WHERE session_token = ?")
+	s.sessionByDigest, err = s.prepare(ctx, "SELECT "+sessionColumns+" FROM sessions WHERE session_token = ?", "")
 	if err != nil {
 		return classify(err)
 	}
-	s.userByID, err = s.reader.PrepareContext(ctx, "SELECT "+userColumns+" FROM users WHERE user_id = ?")
+	s.userByID, err = s.prepare(ctx, "SELECT "+userColumns+" FROM users WHERE user_id = ?", int64(0))
 	if err != nil {
 		return classify(err)
 	}
@@ -132,11 +126,34 @@ func (s *Store) open(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	err = s.writer.QueryRowContext(ctx, "PRAGMA data_version").Scan(&s.dataVersion)
-	if err != nil {
-		return classify(err)
+	return s.startWatching(ctx)
+}
+
+// prepare prepares a statement with arguments of the types of the examples.
+func (s *Store) prepare(ctx context.Context, query string, examples ...any) (*sql.Stmt, error) {
+	return s.reader.PrepareContext(ctx, s.dialect.statement(query, examples).text)
+}
+
+// connect opens the database, or the file for writing.
+func (s *Store) connect(ctx context.Context) (err error) {
+	switch s.url.Dialect {
+	case dburl.SQLite:
+		err = prepareFile(s.url.Path)
+		if err != nil {
+			return err
+		}
+		s.writer, err = openPool(s.url.Path, true, 1)
+		return err
+	case dburl.PostgreSQL:
+		s.writer, err = openPostgreSQL(s.url)
+	default:
+		s.writer, err = openMySQL(s.url)
 	}
-	return nil
+	if err != nil {
+		return err
+	}
+	s.reader = s.writer
+	return classify(s.writer.PingContext(ctx))
 }
 
 // Close waits for running queries and closes the database.
@@ -144,18 +161,34 @@ func (s *Store) Close() error {
 	var errs []error
 	for _, db := range []*sql.DB{s.reader, s.writer} {
 		if db != nil {
-			errs = append(errs, db.Close())
+			errs = append(errs, db.Close()) // closing a pool twice does nothing
 		}
 	}
 	return errors.Join(errs...)
 }
 
-// Ping reports whether the database answers a query.
+// pingTime bounds a ping.
+const pingTime = 2 * time.Second
+
+// Ping reports whether the database answers a query, and when the last change
+// failed, whether it takes changes again.
 func (s *Store) Ping(ctx context.Context) error {
+	ctx, cancel := context.WithTimeout(ctx, pingTime)
+	defer cancel()
 	var hasRoles bool
 	err := s.reader.QueryRowContext(ctx, "SELECT EXISTS (SELECT 1 FROM roles)").Scan(&hasRoles)
 	if err != nil {
 		return fmt.Errorf("ping database: %w", classify(err))
+	}
+	if !s.changesFail.Load() {
+		return nil
+	}
+	err = s.Update(ctx, func(ctx context.Context, tx *Tx) error {
+		_, err := tx.exec(ctx, "UPDATE user_id_sequence SET last_id = last_id")
+		return err
+	})
+	if err != nil {
+		return fmt.Errorf("try a change: %w", err)
 	}
 	return nil
 }
@@ -164,14 +197,21 @@ func (s *Store) Ping(ctx context.Context) error {
 // given to, and is used by one goroutine at a time.
 type Tx struct {
 	tx        *sql.Tx
+	dialect   *dialect
 	now       time.Time
 	normalize func(string) string
 	seen      *uses // of sessions
 	touched   touched
+	// changed is set when a change was made, and id is then what tells later
+	// that the transaction was committed; not on SQLite.
+	changed bool
+	id      string
+	// failed is the error of the first change that could not be made.
+	failed error
 }
 
 func (s *Store) newTx(tx *sql.Tx) *Tx {
-	return &Tx{tx: tx, now: s.now(), normalize: s.normalize, seen: s.sessionUses}
+	return &Tx{tx: tx, dialect: s.dialect, now: s.now(), normalize: s.normalize, seen: s.sessionUses}
 }
 
 // Now is the transaction's one reading of the clock.
@@ -181,32 +221,135 @@ func (t *Tx) Now() time.Time { return t.now }
 func (s *Store) View(ctx context.Context, fn func(context.Context, *Tx) error) error {
 	ctx, cancel := context.WithTimeout(ctx, updateTimeout)
 	defer cancel()
-	tx, err := s.reader.BeginTx(ctx, nil)
+	tx, err := again(ctx, func(ctx context.Context) (*sql.Tx, error) {
+		tx, err := s.reader.BeginTx(ctx, &sql.TxOptions{Isolation: s.dialect.snapshot, ReadOnly: s.dialect.snapshot != 0})
+		return tx, classify(err)
+	})
 	if err != nil {
-		return fmt.Errorf("begin: %w", classify(err))
+		return fmt.Errorf("begin: %w", err)
 	}
 	defer tx.Rollback() // a read transaction has nothing to lose
 	return fn(ctx, s.newTx(tx))
 }
 
+// reconnectTime is how long an operation may be tried again because there was no
+// connection, as after a restart of the database. Longer, and too many would wait
+// for a database that is down.
+const reconnectTime = 2 * time.Second
+
+// again reads once more while there is no connection.
+func again[T any](ctx context.Context, read func(context.Context) (T, error)) (T, error) {
+	connecting, cancel := context.WithTimeout(ctx, reconnectTime)
+	defer cancel()
+	for try := 0; ; try++ {
+		value, err := read(ctx)
+		if !errors.Is(err, errLost) || !pause(connecting, try) {
+			return value, err
+		}
+	}
+}
+
+// reading is again with the time of a transaction.
+func reading[T any](ctx context.Context, read func(context.Context) (T, error)) (T, error) {
+	ctx, cancel := context.WithTimeout(ctx, updateTimeout)
+	defer cancel()
+	return again(ctx, read)
+}
+
 // Update runs fn in a transaction and commits when fn returns nil. When it
 // returns nil itself, the change is on the disk and every later call sees it.
-// When it returns an error, nothing was changed; only when the disk fails while
-// the commit is written is that not certain.
+// When it returns an error other than ErrUnknown, nothing was changed.
 //
-// fn must have no effect except through its Tx, and must not hash, send or
-// wait: all other writers wait for it.
+// After a change that failed, a transaction can only be rolled back, whatever fn
+// returns.
+//
+// Transactions are serializable: each sees what it would see if there were no
+// other at the same time. Where that comes out only in the end, and when the
+// connection is lost, fn runs again. So fn must have no effect except through its
+// Tx, and must not hash, send or wait: others may wait for it.
 func (s *Store) Update(ctx context.Context, fn func(context.Context, *Tx) error) error {
 	ctx, cancel := context.WithTimeout(ctx, updateTimeout)
 	defer cancel() // rolls back when fn panics
-	tx, err := s.writer.BeginTx(ctx, nil)
+	connecting, stopConnecting := context.WithTimeout(ctx, reconnectTime)
+	defer stopConnecting()
+	for try := 0; ; try++ {
+		err := s.update(ctx, fn)
+		switch {
+		case errors.Is(err, errAgain) && pause(ctx, try), errors.Is(err, errLost) && pause(connecting, try):
+			continue
+		case err == nil:
+			s.changesFail.Store(false)
+		case errors.Is(err, ErrUnavailable) && !errors.Is(err, errAgain), errors.Is(err, ErrUnknown):
+			s.changesFail.Store(true)
+		}
+		return err
+	}
+}
+
+// pause waits before the next try of a transaction, a random time so that two
+// that are in each other's way do not meet again. It reports whether there is
+// time for one.
+func pause(ctx context.Context, try int) bool {
+	longest := time.Millisecond << min(try, 7)
+	select {
+	case <-ctx.Done():
+		return false
+	case <-time.After(rand.N(longest)):
+		return true
+	}
+}
+
+// commitTime is how long a commit on a server may go on after the time of its
+// transaction is over. Cut off, it would be unknown whether it was made.
+const commitTime = time.Second
+
+// begin begins a transaction that writes, with what releases it.
+func (s *Store) begin(ctx context.Context) (tx *sql.Tx, release func(err error), err error) {
+	if s.url.Dialect == dburl.SQLite {
+		tx, err = s.writer.BeginTx(ctx, nil)
+		return tx, func(error) {}, err
+	}
+	conn, err := s.writer.Conn(ctx)
+	if err != nil {
+		return nil, nil, err
+	}
+	// Package database/sql would roll back, and cut off a commit, when ctx ends.
+	all, cancel := context.WithTimeout(context.WithoutCancel(ctx), updateTimeout+commitTime)
+	release = func(err error) {
+		cancel() // rolls back when fn panics
+		if errors.Is(err, errLost) {
+			// The connection may still be there: to a server that takes no changes
+			// any more.
+			_ = conn.Raw(func(any) error { return driver.ErrBadConn })
+		}
+		_ = conn.Close() // it goes back to the pool
+	}
+	tx, err = conn.BeginTx(all, &sql.TxOptions{Isolation: s.dialect.isolation})
+	if err != nil {
+		release(classify(err))
+	}
+	return tx, release, err
+}
+
+func (s *Store) update(ctx context.Context, fn func(context.Context, *Tx) error) (err error) {
+	tx, release, err := s.begin(ctx)
 	if err != nil {
 		return fmt.Errorf("begin: %w", classify(err))
 	}
+	defer func() { release(err) }()
 	t := s.newTx(tx)
-	err = s.noticeForeignWrites(ctx, tx)
+	err = s.noticeInside(ctx, tx)
 	if err == nil {
 		err = fn(ctx, t)
+	}
+	if err == nil {
+		err = t.failed
+	}
+	if err == nil {
+		err = s.announce(ctx, t)
+	}
+	if err == nil {
+		err = classify(ctx.Err())
 	}
 	if err != nil {
 		return errors.Join(err, ignoreDone(tx.Rollback()))
@@ -214,30 +357,62 @@ func (s *Store) Update(ctx context.Context, fn func(context.Context, *Tx) error)
 	err = tx.Commit()
 	// A commit that reported an error may have been made all the same.
 	s.cache.forget(&t.touched)
-	if err != nil {
+	switch {
+	case err == nil:
+		return nil
+	case t.id == "" || answered(err):
 		return fmt.Errorf("commit: %w", classify(err))
+	default:
+		return s.settle(ctx, t.id, fmt.Errorf("commit: %w", classify(err)))
 	}
-	return nil
+}
+
+// dialectOf returns the dialect of a kind of database.
+func dialectOf(name dburl.Dialect) *dialect {
+	switch name {
+	case dburl.PostgreSQL:
+		return postgresqlDialect()
+	case dburl.MySQL:
+		return mysqlDialect()
+	default:
+		return sqliteDialect()
+	}
 }
 
 // ignoreDone drops the error of rolling back what a cancelled context has
-// rolled back already.
+// rolled back already, or the end of the connection.
 func ignoreDone(err error) error {
-	if errors.Is(err, sql.ErrTxDone) {
+	if errors.Is(err, sql.ErrTxDone) || errors.Is(classify(err), errLost) {
 		return nil
 	}
 	return err
 }
 
+func (t *Tx) query(ctx context.Context, query string, args ...any) (*sql.Rows, error) {
+	query, args = t.dialect.translate(query, args)
+	return t.tx.QueryContext(ctx, query, args...)
+}
+
+func (t *Tx) row(ctx context.Context, query string, args ...any) *sql.Row {
+	query, args = t.dialect.translate(query, args)
+	return t.tx.QueryRowContext(ctx, query, args...)
+}
+
 func (t *Tx) exec(ctx context.Context, query string, args ...any) (int64, error) {
+	query, args = t.dialect.translate(query, args)
 	result, err := t.tx.ExecContext(ctx, query, args...)
 	if err != nil {
-		return 0, classify(err)
+		err = classify(err)
+		if t.failed == nil {
+			t.failed = err
+		}
+		return 0, err
 	}
 	n, err := result.RowsAffected()
 	if err != nil {
 		return 0, classify(err)
 	}
+	t.changed = t.changed || n > 0
 	return n, nil
 }
 

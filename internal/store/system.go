@@ -35,7 +35,7 @@ type Initial struct {
 
 // HasUsers reports whether the database has been initialised.
 func (t *Tx) HasUsers(ctx context.Context) (bool, error) {
-	found, err := exists(ctx, t.tx, "SELECT 1 FROM users LIMIT 1")
+	found, err := t.exists(ctx, "SELECT 1 FROM users LIMIT 1")
 	if err != nil {
 		return false, fmt.Errorf("look for users: %w", err)
 	}

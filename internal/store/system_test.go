@@ -9,14 +9,15 @@ import (
 	"github.com/google/go-cmp/cmp/cmpopts"
 
 	"authnzerver/internal/store"
+	"authnzerver/test/databases"
 )
 
 func TestInitialize(t *testing.T) {
 	t.Parallel()
-	for _, d := range databases() {
-		t.Run(d.name, func(t *testing.T) {
+	for _, kind := range databases.Kinds() {
+		t.Run(string(kind), func(t *testing.T) {
 			t.Parallel()
-			f := openFixture(t, d.url(t))
+			f := openFixture(t, servers.New(t, kind))
 			hasUsers := func() (found bool) {
 				f.view(func(ctx context.Context, tx *store.Tx) (err error) {
 					found, err = tx.HasUsers(ctx)
@@ -62,10 +63,10 @@ func TestInitialize(t *testing.T) {
 
 func TestInitializeNeedsTheRolesOfItsUsers(t *testing.T) {
 	t.Parallel()
-	for _, d := range databases() {
-		t.Run(d.name, func(t *testing.T) {
+	for _, kind := range databases.Kinds() {
+		t.Run(string(kind), func(t *testing.T) {
 			t.Parallel()
-			f := openFixture(t, d.url(t))
+			f := openFixture(t, servers.New(t, kind))
 			in := initial()
 			in.Roles = []string{"superuser", "anonymous"}
 			err := f.Update(t.Context(), func(ctx context.Context, tx *store.Tx) error { return tx.Initialize(ctx, in) })

@@ -69,7 +69,9 @@ func (s *Store) User(ctx context.Context, id int64) (*User, error) {
 
 func (s *Store) user(ctx context.Context, id int64) (*User, error) {
 	user, err := cached(s.cache, s.cache.users, id, func() (*User, error) {
-		return scanUser(s.userByID.QueryRowContext(ctx, id))
+		return reading(ctx, func(ctx context.Context) (*User, error) {
+			return scanUser(s.userByID.QueryRowContext(ctx, id))
+		})
 	})
 	if err != nil {
 		return nil, fmt.Errorf("read user: %w", err)
@@ -79,7 +81,7 @@ func (s *Store) user(ctx context.Context, id int64) (*User, error) {
 
 // User returns the user with this id.
 func (t *Tx) User(ctx context.Context, id int64) (*User, error) {
-	user, err := scanUser(t.tx.QueryRowContext(ctx, "SELECT "+userColumns+" FROM users WHERE user_id = ?", id))
+	user, err := scanUser(t.row(ctx, "SELECT "+userColumns+" FROM users WHERE user_id = ?", id))
 	if err != nil {
 		return nil, fmt.Errorf("read user: %w", err)
 	}
@@ -89,11 +91,11 @@ func (t *Tx) User(ctx context.Context, id int64) (*User, error) {
 // UserByEmail returns the user with this address: exactly as given, else the
 // only one whose address has the same normalised form.
 func (t *Tx) UserByEmail(ctx context.Context, email string) (*User, error) {
-	user, err := scanUser(t.tx.QueryRowContext(ctx, "SELECT "+userColumns+" FROM users WHERE email = ?", email))
+	user, err := scanUser(t.row(ctx, "SELECT "+userColumns+" FROM users WHERE email = ?", email))
 	if err == nil || !errors.Is(err, ErrNotFound) {
 		return user, err
 	}
-	rows, err := t.tx.QueryContext(ctx, "SELECT "+userColumns+" FROM users WHERE email_normalized = ? LIMIT 2", t.normalize(email))
+	rows, err := t.query(ctx, "SELECT "+userColumns+" FROM users WHERE email_normalized = ? LIMIT 2", t.normalize(email))
 	users, err := rowsOf(rows, err, scanUser)
 	if err != nil {
 		return nil, fmt.Errorf("read user: %w", err)
@@ -110,7 +112,7 @@ func (t *Tx) UserByEmail(ctx context.Context, email string) (*User, error) {
 // same normalised form.
 func (t *Tx) EmailTaken(ctx context.Context, email string, except int64) (bool, error) {
 	var taken bool
-	err := t.tx.QueryRowContext(ctx, "SELECT EXISTS (SELECT 1 FROM users WHERE email_normalized = ? AND user_id <> ?)",
+	err := t.row(ctx, "SELECT EXISTS (SELECT 1 FROM users WHERE email_normalized = ? AND user_id <> ?)",
 		t.normalize(email), except).Scan(&taken)
 	if err != nil {
 		return false, fmt.Errorf("look for address: %w", classify(err))
@@ -121,7 +123,7 @@ func (t *Tx) EmailTaken(ctx context.Context, email string, except int64) (bool, 
 // SystemIDTaken reports whether a user has this system id.
 func (t *Tx) SystemIDTaken(ctx context.Context, id string) (bool, error) {
 	var taken bool
-	err := t.tx.QueryRowContext(ctx, "SELECT EXISTS (SELECT 1 FROM users WHERE system_id = ?)", id).Scan(&taken)
+	err := t.row(ctx, "SELECT EXISTS (SELECT 1 FROM users WHERE system_id = ?)", id).Scan(&taken)
 	if err != nil {
 		return false, fmt.Errorf("look for system id: %w", classify(err))
 	}
@@ -130,7 +132,7 @@ func (t *Tx) SystemIDTaken(ctx context.Context, id string) (bool, error) {
 
 // Users returns all users in the order of their ids.
 func (t *Tx) Users(ctx context.Context) ([]User, error) {
-	rows, err := t.tx.QueryContext(ctx, "SELECT "+userColumns+" FROM users ORDER BY user_id")
+	rows, err := t.query(ctx, "SELECT "+userColumns+" FROM users ORDER BY user_id")
 	users, err := rowsOf(rows, err, scanUser)
 	if err != nil {
 		return nil, fmt.Errorf("list users: %w", err)
@@ -163,11 +165,8 @@ const (
 // their ids. value is an int64, a bool, a string or a time.Time as the field
 // has it.
 func (t *Tx) UsersWhere(ctx context.Context, field UserField, value any) ([]User, error) {
-	if at, ok := value.(time.Time); ok {
-		value = formatTime(at)
-	}
 	// field is one of the constants above, never text from a request.
-	rows, err := t.tx.QueryContext(ctx, "SELECT "+userColumns+" FROM users WHERE "+string(field)+" = ? ORDER BY user_id", value)
+	rows, err := t.query(ctx, "SELECT "+userColumns+" FROM users WHERE "+string(field)+" = ? ORDER BY user_id", value)
 	users, err := rowsOf(rows, err, scanUser)
 	if err != nil {
 		return nil, fmt.Errorf("look users up: %w", err)
@@ -178,10 +177,14 @@ func (t *Tx) UsersWhere(ctx context.Context, field UserField, value any) ([]User
 // InsertUser adds a user and sets its id, which no user had before. The
 // clock of the transaction becomes the dates of creation and update.
 func (t *Tx) InsertUser(ctx context.Context, u *User) error {
-	err := t.tx.QueryRowContext(ctx, `UPDATE user_id_sequence
-		SET last_id = max(last_id, (SELECT coalesce(max(user_id), 0) FROM users)) + 1 RETURNING last_id`).Scan(&u.ID)
+	_, err := t.exec(ctx, `UPDATE user_id_sequence SET last_id = 1 + CASE
+		WHEN last_id < (SELECT coalesce(max(user_id), 0) FROM users) THEN (SELECT coalesce(max(user_id), 0) FROM users)
+		ELSE last_id END`)
+	if err == nil {
+		err = classify(t.row(ctx, "SELECT last_id FROM user_id_sequence").Scan(&u.ID))
+	}
 	if err != nil {
-		return fmt.Errorf("take user id: %w", classify(err))
+		return fmt.Errorf("take user id: %w", err)
 	}
 	return t.insertUser(ctx, u)
 }
@@ -193,7 +196,7 @@ func (t *Tx) insertUser(ctx context.Context, u *User) error {
 		u.ID, u.SystemID, u.FullName, u.PasswordHash, u.Email, u.EmailVerified, u.IsActive,
 		nullTime(u.EmailVerifySent), nullTime(u.EmailForgotSent), nullTime(u.EmailChangeSent),
 		nullTime(u.LastLoginOK), nullTime(u.LastLoginTry), u.FailedLogins, jsonText(u.ExtraInfo),
-		formatTime(u.CreatedOn), formatTime(u.LastUpdated), u.Role, nullTime(u.FirstVerified), t.normalize(u.Email))
+		u.CreatedOn, u.LastUpdated, u.Role, nullTime(u.FirstVerified), t.normalize(u.Email))
 	if err != nil {
 		return fmt.Errorf("insert user: %w", err)
 	}
@@ -214,7 +217,7 @@ func (t *Tx) UpdateUser(ctx context.Context, u *User) error {
 		extra_info = ?, last_updated = ?, user_role = ?, first_verified = ? WHERE user_id = ?`,
 		u.FullName, u.Email, t.normalize(u.Email), u.EmailVerified, u.IsActive,
 		nullTime(u.EmailVerifySent), nullTime(u.EmailForgotSent), nullTime(u.EmailChangeSent),
-		jsonText(u.ExtraInfo), formatTime(u.LastUpdated), u.Role, nullTime(u.FirstVerified), u.ID)
+		jsonText(u.ExtraInfo), u.LastUpdated, u.Role, nullTime(u.FirstVerified), u.ID)
 	if err != nil {
 		return fmt.Errorf("update user: %w", err)
 	}
@@ -229,7 +232,7 @@ func (t *Tx) UpdateUser(ctx context.Context, u *User) error {
 func (t *Tx) SetPassword(ctx context.Context, id int64, from, to string) error {
 	t.touched.users = append(t.touched.users, id)
 	n, err := t.exec(ctx, "UPDATE users SET password = ?, last_updated = ? WHERE user_id = ? AND password = ?",
-		to, formatTime(t.now), id, from)
+		to, t.now, id, from)
 	if err != nil {
 		return fmt.Errorf("set password: %w", err)
 	}
@@ -246,7 +249,7 @@ func (t *Tx) RecordLogin(ctx context.Context, id int64, success bool) error {
 	if success {
 		query = "UPDATE users SET last_login_try = ?1, last_login_success = ?1 WHERE user_id = ?2"
 	}
-	_, err := t.exec(ctx, query, formatTime(t.now), id)
+	_, err := t.exec(ctx, query, t.now, id)
 	if err != nil {
 		return fmt.Errorf("record login: %w", err)
 	}
@@ -271,7 +274,7 @@ func (t *Tx) DeleteUser(ctx context.Context, id int64) (bool, error) {
 // OtherSuperusers returns how many superusers besides id can log in.
 func (t *Tx) OtherSuperusers(ctx context.Context, id int64) (int, error) {
 	var n int
-	err := t.tx.QueryRowContext(ctx,
+	err := t.row(ctx,
 		"SELECT count(*) FROM users WHERE user_role = 'superuser' AND is_active AND email_verified AND user_id <> ?", id).Scan(&n)
 	if err != nil {
 		return 0, fmt.Errorf("count superusers: %w", classify(err))
@@ -283,8 +286,10 @@ func (t *Tx) OtherSuperusers(ctx context.Context, id int64) (int, error) {
 // users and keys may refer to them.
 func (t *Tx) AddRoles(ctx context.Context, names []string) error {
 	for _, name := range slices.Sorted(slices.Values(names)) {
-		_, err := t.exec(ctx, `INSERT INTO roles (name, "desc") VALUES (?, ?) ON CONFLICT (name) DO NOTHING`,
-			name, "Role with "+name+" privileges")
+		found, err := t.exists(ctx, "SELECT 1 FROM roles WHERE name = ?", name)
+		if err == nil && !found {
+			_, err = t.exec(ctx, `INSERT INTO roles (name, "desc") VALUES (?, ?)`, name, "Role with "+name+" privileges")
+		}
 		if err != nil {
 			return fmt.Errorf("add role: %w", err)
 		}
@@ -294,7 +299,7 @@ func (t *Tx) AddRoles(ctx context.Context, names []string) error {
 
 // Roles returns the names and descriptions of all roles.
 func (t *Tx) Roles(ctx context.Context) (map[string]string, error) {
-	rows, err := t.tx.QueryContext(ctx, `SELECT name, "desc" FROM roles`)
+	rows, err := t.query(ctx, `SELECT name, "desc" FROM roles`)
 	if err != nil {
 		return nil, fmt.Errorf("list roles: %w", classify(err))
 	}

@@ -2,7 +2,6 @@ package store
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"sync"
 	"sync/atomic"
@@ -144,19 +143,11 @@ func (s *Store) FlushUses(ctx context.Context) error {
 
 func (t *Tx) recordUses(ctx context.Context, u *uses, batch map[token.Digest]time.Time) error {
 	for _, query := range u.updates {
-		update, err := t.tx.PrepareContext(ctx, query)
-		if err != nil {
-			return classify(err)
-		}
 		for digest, at := range batch {
-			_, err := update.ExecContext(ctx, formatTime(at), digest.String(), formatTime(at.Add(-u.every)))
+			_, err := t.exec(ctx, query, at, digest.String(), at.Add(-u.every))
 			if err != nil {
-				return errors.Join(classify(err), update.Close())
+				return err
 			}
-		}
-		err = update.Close()
-		if err != nil {
-			return classify(err)
 		}
 	}
 	return nil

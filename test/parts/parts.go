@@ -13,13 +13,21 @@ import (
 // of redis, and the folder of the libraries that it is to be started with. It
 // fails when the part was not unpacked.
 func Find(part, program string) (path, lib string, err error) {
-	root, err := moduleRoot()
+	folder, err := Folder(part)
 	if err != nil {
 		return "", "", err
 	}
-	folder := filepath.Join(root, "bin", "parts", part)
 	path, err = exec.LookPath(filepath.Join(folder, program))
 	return path, filepath.Join(folder, "lib"), err
+}
+
+// Folder returns where a part is, if it was unpacked.
+func Folder(part string) (string, error) {
+	root, err := moduleRoot()
+	if err != nil {
+		return "", err
+	}
+	return filepath.Join(root, "bin", "parts", part), nil
 }
 
 // moduleRoot returns the folder of go.mod above the working directory, which

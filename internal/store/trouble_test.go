@@ -1,0 +1,157 @@
+package store_test
+
+import (
+	"bytes"
+	"context"
+	"fmt"
+	"io"
+	"net"
+	"net/url"
+	"path/filepath"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"testing"
+
+	"authnzerver/internal/store"
+	"authnzerver/test/databases"
+)
+
+// A cutter stands between a store and its server and cuts a connection in the
+// moment of a commit.
+type cutter struct {
+	network, address string // of the server
+	listener         net.Listener
+
+	// next is what happens to the next commit.
+	next atomic.Int32
+	cuts atomic.Int32
+}
+
+// What happens to a commit.
+const (
+	passes = iota
+	isLost // before the server has it
+	isMade // but the server's answer is lost
+)
+
+func newCutter(t *testing.T, network, address string) *cutter {
+	t.Helper()
+	listener, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	c := &cutter{network: network, address: address, listener: listener}
+	var serving sync.WaitGroup
+	serving.Go(func() {
+		for {
+			client, err := listener.Accept()
+			if err != nil {
+				return // it is closed
+			}
+			serving.Go(func() { c.serve(client) })
+		}
+	})
+	t.Cleanup(func() {
+		_ = listener.Close()
+		serving.Wait()
+	})
+	return c
+}
+
+func (c *cutter) serve(client net.Conn) {
+	defer client.Close()
+	server, err := net.Dial(c.network, c.address)
+	if err != nil {
+		return
+	}
+	defer server.Close()
+	var mute atomic.Bool
+	go func() { // ends with the connections
+		defer client.Close()
+		part := make([]byte, 64<<10)
+		for {
+			n, err := server.Read(part)
+			if err != nil || mute.Load() {
+				return
+			}
+			_, err = client.Write(part[:n])
+			if err != nil {
+				return
+			}
+		}
+	}()
+	part := make([]byte, 64<<10)
+	for {
+		n, err := client.Read(part)
+		if err != nil {
+			return
+		}
+		if bytes.Contains(bytes.ToLower(part[:n]), []byte("commit")) {
+			switch c.next.Swap(passes) {
+			case isLost:
+				c.cuts.Add(1)
+				return
+			case isMade:
+				c.cuts.Add(1)
+				mute.Store(true)
+			}
+		}
+		_, err = io.Copy(server, bytes.NewReader(part[:n]))
+		if err != nil {
+			return
+		}
+	}
+}
+
+// TestCutCommits cuts the connection in the moment of commits: each change is made
+// exactly once, and said to be made.
+func TestCutCommits(t *testing.T) {
+	t.Parallel()
+	for _, kind := range []databases.Kind{databases.PostgreSQL, databases.MariaDB} {
+		t.Run(string(kind), func(t *testing.T) {
+			t.Parallel()
+			c, where := cut(t, kind)
+			f := openFixture(t, where)
+			f.initialize()
+			const n = 30
+			for i := range n {
+				c.next.Store(int32(i % 3)) // passes, isLost, isMade
+				u := newUser(fmt.Sprint("user", i))
+				err := f.Update(t.Context(), func(ctx context.Context, tx *store.Tx) error { return tx.InsertUser(ctx, u) })
+				wantErr(t, fmt.Sprintf("commit %d", i), err, nil)
+			}
+			equal(t, "cuts", c.cuts.Load(), n*2/3)
+			f.view(func(ctx context.Context, tx *store.Tx) error {
+				users, err := tx.Users(ctx)
+				equal(t, "users", len(users), n+3)
+				return err
+			})
+			wantErr(t, "Ping", f.Ping(t.Context()), nil)
+		})
+	}
+}
+
+// cut returns a cutter before a new database and the URL through it.
+func cut(t *testing.T, kind databases.Kind) (*cutter, string) {
+	t.Helper()
+	where, err := url.Parse(servers.New(t, kind))
+	if err != nil {
+		t.Fatal(err)
+	}
+	name := strings.TrimPrefix(where.Path, "/")
+	if kind == databases.PostgreSQL {
+		server, err := servers.PostgreSQL()
+		if err != nil {
+			t.Fatal(err)
+		}
+		c := newCutter(t, "unix", filepath.Join(server.Dir, fmt.Sprint(".s.PGSQL.", server.Port)))
+		return c, fmt.Sprintf("postgresql://authnz@%s/%s?sslmode=disable", c.listener.Addr(), name)
+	}
+	server, err := servers.MariaDB()
+	if err != nil {
+		t.Fatal(err)
+	}
+	c := newCutter(t, "tcp", fmt.Sprint("127.0.0.1:", server.Port))
+	return c, fmt.Sprintf("mysql://root@%s/%s", c.listener.Addr(), name)
+}
