@@ -87,7 +87,7 @@ func (s *Server) keyFrom(ctx context.Context, presented *api.APIKey, kinds ...st
 		return nil, failWhen(err, store.ErrNotFound, api.CodeKeyNotValid)
 	}
 	now := s.Now()
-	valid := belongs(key, presented, kinds...) && key.Expires.After(now) && !key.Issued.After(now) && !key.NotBefore.After(now)
+	valid := belongs(key, presented, kinds...) && key.Expires.After(now) && begun(key.Issued, key.NotBefore, now)
 	if !valid {
 		return nil, api.Fail(api.CodeKeyNotValid)
 	}
@@ -98,6 +98,12 @@ func (s *Server) keyFrom(ctx context.Context, presented *api.APIKey, kinds ...st
 		}
 	}
 	return key, nil
+}
+
+// begun reports whether the validity of what was issued has begun. Without a delay it
+// begins when it is issued, also on another node whose clock is behind.
+func begun(issued, notBefore, now time.Time) bool {
+	return !notBefore.After(issued) || !notBefore.After(now)
 }
 
 // mayBeKey reports whether it is worth looking for a key in the database.
@@ -577,7 +583,7 @@ func (s *Server) checkHashedRefresh(ctx context.Context, p *api.APIKeyRefreshNoS
 func (s *Server) refreshable(key *store.APIKey, presented *api.APIKey) bool {
 	now := s.Now()
 	return belongs(key, presented, store.KeySessionless) && key.Refresh.Expires.After(now) &&
-		!key.Refresh.NotBefore.After(now) && !key.Refresh.Issued.After(now)
+		begun(key.Refresh.Issued, key.Refresh.NotBefore, now)
 }
 
 // refresh replaces a key. hashed is the stored hash that the refresh token was
@@ -644,8 +650,10 @@ func (s *Server) refreshAgain(ctx context.Context, tx *store.Tx, p *api.APIKeyRe
 	if err != nil {
 		return none, failWhen(err, store.ErrNotFound, otherwise)
 	}
-	since := tx.Now().Sub(used.Used)
-	if since < 0 || since > s.RefreshGrace {
+	// It may have been used after this transaction began, or by a node whose clock is
+	// ahead.
+	since := tx.Now().Sub(used.Used).Abs()
+	if since > s.RefreshGrace {
 		return none, revokeFamily(ctx, tx, used)
 	}
 	if used.Key != token.Sum(string(p.APIKeyDict.Token)) || used.UserID != p.APIKeyDict.UserID {

@@ -740,6 +740,19 @@ func sessionlessKeyScenarios() map[string][]scenario {
 				f.refreshKey(mixed).fails(api.CodeRefreshReused, noKey)
 				equal(f.t, "keys", f.sessionlessKeys(alice.ID), 0)
 			}},
+			{"by nodes whose clocks differ", func(f *fixture) {
+				alice := f.user("alice", "authenticated")
+				first := f.newSessionlessKey(sessionlessParams(alice)).succeeds()
+				f.clock.advance(-time.Second)
+				f.verifySessionlessKey(parseKey(f.t, first.APIKey), alice).succeeds()
+				p := refreshParams(f.t, alice, first)
+				second := f.refreshKey(p).succeeds()
+				f.clock.advance(-refreshGrace)
+				sameJSON(f.t, "the answer of one that is behind", f.refreshKey(p).succeeds(), second)
+				f.verifySessionlessKey(parseKey(f.t, second.APIKey), alice).succeeds()
+				f.clock.advance(-time.Microsecond)
+				f.refreshKey(p).fails(api.CodeRefreshReused, noKey)
+			}},
 			{"again after the successor was refreshed", func(f *fixture) {
 				alice := f.user("alice", "authenticated")
 				first := f.newSessionlessKey(sessionlessParams(alice)).succeeds()
