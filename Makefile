@@ -22,7 +22,7 @@ run: build
 
 test: lint
 	scripts/test-requirements
-	CGO_ENABLED=1 $(GO) test -race -count=1 -timeout 30m ./...
+	CGO_ENABLED=1 $(GO) test -race -count=1 -timeout 75m ./...
 
 lint:
 	$(GO) mod verify

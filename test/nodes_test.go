@@ -158,28 +158,28 @@ type outcome struct {
 	Response map[string]any `json:"response"`
 	// unsure is set when an earlier try may have been done, too.
 	unsure bool
-	// tries is how often the request was sent.
-	tries int
 }
 
-// ask sends a request until it is answered for good. It fails when that takes too
-// long or an answer is none that a frontend could expect.
-func (f *frontend) ask(name string, body params) (*outcome, error) {
+// ask sends a request until it is answered for good, and calls again before it sends
+// it again. It fails when that takes too long or an answer is none that a frontend
+// could expect.
+func (f *frontend) ask(name string, body params, again func()) (*outcome, error) {
 	text, err := json.Marshal(params{"request": name, "body": body, "reqid": newReqID(), "client_ipaddr": "192.0.2.81"})
 	if err != nil {
 		return nil, err
 	}
 	unsure := false
 	for end, try := time.Now().Add(patience), 1; time.Now().Before(end); try++ {
-		got, again, done, err := f.once(f.urls[(try+int(text[len(text)/2]))%len(f.urls)], string(text))
+		got, retry, done, err := f.once(f.urls[(try+int(text[len(text)/2]))%len(f.urls)], string(text))
 		if err != nil {
 			return nil, fmt.Errorf("%s: %w", name, err)
 		}
-		if !again {
-			got.unsure, got.tries = unsure, try
+		if !retry {
+			got.unsure = unsure
 			return got, nil
 		}
 		unsure = unsure || done
+		again()
 		time.Sleep(20 * time.Millisecond)
 	}
 	return nil, fmt.Errorf("%s was not answered within %v", name, patience)
@@ -243,8 +243,8 @@ type book struct {
 	ended map[string]time.Time
 	// wrong is what should not have happened.
 	wrong []string
-	// again counts the tries that failed.
-	again int
+	// failed counts the tries that failed and were repeated.
+	failed int
 }
 
 func newBook() *book {
@@ -267,15 +267,17 @@ type visitor struct {
 	*book
 }
 
+func (v visitor) count() { v.write(func() { v.failed++ }) }
+
 // expect asks, and reports whether the request succeeded. A failure is a complaint,
 // unless an earlier try may have been done and code is what comes of a second one.
 func (v visitor) expect(name string, body params, code string) (*outcome, bool) {
-	got, err := v.ask(name, body)
+	got, err := v.ask(name, body, v.count)
 	if err != nil {
 		v.complain("%v", err)
 		return nil, false
 	}
-	v.write(func() { v.again += got.tries - 1 })
+
 	if !got.Success && (!got.unsure || got.Code != code) {
 		v.complain("%s: %s, unsure: %v", name, got.Code, got.unsure)
 	}
@@ -365,7 +367,7 @@ func (v visitor) look() {
 		}
 	})
 	if alive != "" {
-		got, err := v.ask("session-exists", params{"session_token": alive})
+		got, err := v.ask("session-exists", params{"session_token": alive}, v.count)
 		v.write(func() {
 			if err == nil && !got.Success && v.alive[alive] { // it may have been deleted meanwhile
 				v.wrong = append(v.wrong, "a session is gone: "+got.Code)
@@ -373,7 +375,7 @@ func (v visitor) look() {
 		})
 	}
 	if ended != "" {
-		got, err := v.ask("session-exists", params{"session_token": ended})
+		got, err := v.ask("session-exists", params{"session_token": ended}, v.count)
 		if err == nil && got.Success {
 			v.complain("a session was deleted and is back")
 		}
@@ -412,7 +414,7 @@ func (b *book) check(t *testing.T, key string, urls []string, database string) [
 	for i, url := range urls {
 		f := newFrontend(key, url)
 		exists := func(session string) bool {
-			got, err := f.ask("session-exists", params{"session_token": session})
+			got, err := f.ask("session-exists", params{"session_token": session}, func() {})
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -444,7 +446,7 @@ func (b *book) check(t *testing.T, key string, urls []string, database string) [
 			wrong = append(wrong, "somebody who signed up is gone")
 		}
 	}
-	t.Logf("%d users, %d sessions that live, %d that ended; %d tries failed and were repeated", len(b.users), len(b.alive), len(b.ended), b.again)
+	t.Logf("%d users, %d sessions that live, %d that ended; %d tries failed and were repeated", len(b.users), len(b.alive), len(b.ended), b.failed)
 	if len(b.users) == 0 || len(b.alive) == 0 || len(b.ended) == 0 {
 		wrong = append(wrong, "nothing happened")
 	}

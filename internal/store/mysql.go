@@ -39,6 +39,7 @@ func openMySQL(u *dburl.URL) (*sql.DB, error) {
 		config.Addr = net.JoinHostPort(u.Host, strconv.Itoa(int(u.Port)))
 	}
 	config.Timeout = u.ConnectTimeout
+	config.Logger = &mysql.NopLogger{} // what goes wrong is returned, too
 	config.ParseTime, config.Loc = true, time.UTC
 	config.Collation = "utf8mb4_bin"
 	// An UPDATE that finds a row counts it, also when it changes nothing.

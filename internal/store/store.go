@@ -60,8 +60,10 @@ type Store struct {
 	oldKeys     bool
 	tokenKey    []byte
 
-	// changesFail is set while changes cannot be made.
+	// changesFail is set while changes cannot be made, and refused is when the
+	// database last refused one for a reason of its own, in Unix nanoseconds.
 	changesFail atomic.Bool
+	refused     atomic.Int64
 
 	foreignCheck atomic.Int64 // when data_version was last looked at, Unix nanoseconds
 	foreignMu    sync.Mutex
@@ -170,6 +172,10 @@ func (s *Store) Close() error {
 // pingTime bounds a ping.
 const pingTime = 2 * time.Second
 
+// refusedTime is how long a database counts as broken that has refused a change, as
+// one does whose disk is full: it may still take others.
+const refusedTime = 5 * time.Second
+
 // Ping reports whether the database answers a query, and when the last change
 // failed, whether it takes changes again.
 func (s *Store) Ping(ctx context.Context) error {
@@ -179,6 +185,9 @@ func (s *Store) Ping(ctx context.Context) error {
 	err := s.reader.QueryRowContext(ctx, "SELECT EXISTS (SELECT 1 FROM roles)").Scan(&hasRoles)
 	if err != nil {
 		return fmt.Errorf("ping database: %w", classify(err))
+	}
+	if since := s.now().Sub(time.Unix(0, s.refused.Load())); since < refusedTime {
+		return fmt.Errorf("%w: it refused a change %v ago", ErrUnavailable, since.Round(time.Millisecond))
 	}
 	if !s.changesFail.Load() {
 		return nil
@@ -279,8 +288,11 @@ func (s *Store) Update(ctx context.Context, fn func(context.Context, *Tx) error)
 			continue
 		case err == nil:
 			s.changesFail.Store(false)
-		case errors.Is(err, ErrUnavailable) && !errors.Is(err, errAgain), errors.Is(err, ErrUnknown):
+		case errors.Is(err, errLost), errors.Is(err, context.DeadlineExceeded), errors.Is(err, ErrUnknown):
 			s.changesFail.Store(true)
+		case errors.Is(err, ErrUnavailable) && !errors.Is(err, errAgain):
+			s.changesFail.Store(true)
+			s.refused.Store(s.now().UnixNano())
 		}
 		return err
 	}

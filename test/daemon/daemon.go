@@ -28,9 +28,10 @@ const (
 	// when "keep" was said. It complains to nobody, as the test may be gone.
 	//
 	// When a process group with a paused process loses its parent, all in it get
-	// SIGHUP, which the shell must outlive.
+	// SIGHUP, which the shell must outlive. A file that is too large is an error for
+	// the server and not its end.
 	watch = `
-trap '' HUP
+trap '' HUP XFSZ
 dir=$1
 signal=$2
 shift 2
@@ -302,23 +303,56 @@ func (d *Daemon) Signal(signal os.Signal) error {
 }
 
 func (d *Daemon) signal(signal syscall.Signal) error {
-	err := d.Signal(signal)
+	ids, err := d.processes()
 	if err != nil {
 		return err
 	}
-	children, err := os.ReadFile(fmt.Sprintf("/proc/%d/task/%[1]d/children", d.process.Pid))
-	if err != nil {
-		return err
-	}
-	for _, child := range strings.Fields(string(children)) {
-		id, err := strconv.Atoi(child)
-		if err != nil {
-			return err
-		}
+	for _, id := range ids {
 		err = syscall.Kill(id, signal)
 		if err != nil && !errors.Is(err, syscall.ESRCH) { // it has ended
 			return err
 		}
 	}
 	return nil
+}
+
+// LimitFiles limits the size of the files that the server and its processes write,
+// in bytes, as a disk that is full does; 0 lifts the limit.
+func (d *Daemon) LimitFiles(most int64) error {
+	ids, err := d.processes()
+	if err != nil {
+		return err
+	}
+	limit := "unlimited"
+	if most > 0 {
+		limit = strconv.FormatInt(most, 10)
+	}
+	for _, id := range ids {
+		// The limit that a process sets itself, not that above it.
+		err := d.Run(nil, "prlimit", "--pid", strconv.Itoa(id), "--fsize="+limit+":")
+		if err != nil && syscall.Kill(id, 0) == nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// processes returns the ids of the server and its processes.
+func (d *Daemon) processes() ([]int, error) {
+	if d.process == nil {
+		return nil, errors.New("the server is not there")
+	}
+	ids := []int{d.process.Pid}
+	children, err := os.ReadFile(fmt.Sprintf("/proc/%d/task/%[1]d/children", d.process.Pid))
+	if err != nil {
+		return nil, err
+	}
+	for _, child := range strings.Fields(string(children)) {
+		id, err := strconv.Atoi(child)
+		if err != nil {
+			return nil, err
+		}
+		ids = append(ids, id)
+	}
+	return ids, nil
 }

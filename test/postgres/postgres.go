@@ -61,7 +61,7 @@ func (s *Server) make(programs string, settings []string) error {
 	}
 	data := filepath.Join(s.Dir, "data")
 	err = s.Run(nil, filepath.Join(programs, "initdb"), "--pgdata="+data, "--username="+User, "--auth=trust",
-		"--no-locale", "--encoding=UTF8", "--no-sync")
+		"--no-locale", "--encoding=UTF8", "--no-sync", "--wal-segsize=1")
 	if err != nil {
 		return err
 	}
