@@ -134,13 +134,15 @@ type ResultKey struct {
 	// OnFailure reports whether failed replies carry the key too, with null
 	// for what is not known then.
 	OnFailure bool
+	// Optional reports whether a successful result may lack the key.
+	Optional bool
 }
 
 // Result returns the keys of a successful result.
 func (s *Spec) Result() []ResultKey {
 	out := make([]ResultKey, len(s.result))
 	for i, f := range s.result {
-		out[i] = ResultKey{Name: f.name, GoType: f.goType, OnFailure: f.onFailure}
+		out[i] = ResultKey{Name: f.name, GoType: f.goType, OnFailure: f.onFailure, Optional: f.optional}
 	}
 	return out
 }
@@ -159,6 +161,7 @@ type resultField struct {
 	index     int
 	goType    string
 	onFailure bool
+	optional  bool
 }
 
 // define declares a request: declaring is registering. It panics on a
@@ -198,13 +201,13 @@ func resultFields(t reflect.Type) []resultField {
 	var out []resultField
 	for i := range t.NumField() {
 		sf := t.Field(i)
-		name, _, _ := strings.Cut(sf.Tag.Get("json"), ",")
+		name, options, _ := strings.Cut(sf.Tag.Get("json"), ",")
 		if name == "-" {
 			continue
 		}
 		out = append(out, resultField{
 			name: name, index: i, goType: sf.Type.String(),
-			onFailure: sf.Tag.Get("failure") == "present",
+			onFailure: sf.Tag.Get("failure") == "present", optional: options == "omitzero",
 		})
 	}
 	return out

@@ -53,6 +53,7 @@ type refField struct {
 	Required  *bool    `json:"required,omitzero"`
 	Accepted  string   `json:"accepted,omitzero"`
 	OnFailure bool     `json:"on_failure,omitzero"`
+	Optional  bool     `json:"optional,omitzero"`
 	Doc       string   `json:"doc,omitzero"`
 }
 
@@ -207,7 +208,7 @@ func newReference(t *testing.T) *reference {
 			if doc == "" {
 				t.Errorf("%s: result key %s has no comment", spec.Name, key.Name)
 			}
-			r.Result = append(r.Result, refField{Name: key.Name, Types: ref.wireTypes(src, goType), OnFailure: key.OnFailure, Doc: doc})
+			r.Result = append(r.Result, refField{Name: key.Name, Types: ref.wireTypes(src, goType), OnFailure: key.OnFailure, Optional: key.Optional, Doc: doc})
 		}
 		ref.Requests = append(ref.Requests, r)
 	}

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"errors"
 	"fmt"
+	"io"
 	"reflect"
 	"strconv"
 	"time"
@@ -15,11 +16,19 @@ import (
 // AppendSuccess appends the reply to a request that succeeded to dst. reqid is
 // the request's own, as its JSON text.
 func (r Request[P, R]) AppendSuccess(dst, reqid []byte, result *R) ([]byte, error) {
-	dst = append(dst, `{"success":true,"response":{"success":true`...)
+	dst = append(dst, successHead...)
 	dst, err := appendMembers(dst, result)
 	if err != nil {
 		return nil, fmt.Errorf("encode the result of %s: %w", r.spec.Name, err)
 	}
+	return r.appendSuccessTail(dst, reqid, result), nil
+}
+
+// successHead is how the reply to a request that succeeded begins.
+const successHead = `{"success":true,"response":{"success":true`
+
+// appendSuccessTail appends what comes after the members of the result.
+func (r Request[P, R]) appendSuccessTail(dst, reqid []byte, result *R) []byte {
 	var messages []string
 	if own, ok := any(result).(interface{ OwnMessages() []string }); ok {
 		messages = own.OwnMessages()
@@ -29,7 +38,7 @@ func (r Request[P, R]) AppendSuccess(dst, reqid []byte, result *R) ([]byte, erro
 	dst = append(dst, ',')
 	dst = appendMessages(dst, "messages", messages)
 	dst = append(dst, '}', ',')
-	return appendTail(dst, reqid, messages, nil), nil
+	return appendTail(dst, reqid, messages, nil)
 }
 
 // appendMembers appends the members of a result, each behind a comma.
@@ -46,6 +55,73 @@ func appendMembers(dst []byte, result any) ([]byte, error) {
 	}
 	dst[start] = ',' // in place of the opening brace
 	return dst[:len(dst)-1], nil
+}
+
+// StreamSuccess writes the reply to a request that succeeded to w, as AppendSuccess has
+// it, but with what each yields as the list of T in the result; T is an element of the
+// only slice that is a key of it. One element at a time is in memory. An error of each is
+// returned as it is, and then a part of the reply may have been written.
+func StreamSuccess[P, R, T any](r Request[P, R], w io.Writer, reqid []byte, result *R, each func(yield func(*T) error) error) error {
+	var failed error
+	list := json.WithMarshalers(json.MarshalToFunc(func(enc *jsontext.Encoder, _ []T) error {
+		err := enc.WriteToken(jsontext.BeginArray)
+		if err != nil {
+			return err
+		}
+		failed = each(func(one *T) error { return json.MarshalEncode(enc, one) })
+		if failed != nil {
+			return failed
+		}
+		return enc.WriteToken(jsontext.EndArray)
+	}))
+	_, err := io.WriteString(w, successHead)
+	if err == nil {
+		err = json.MarshalWrite(&membersWriter{w: w}, result, list)
+	}
+	if err == nil {
+		_, err = w.Write(r.appendSuccessTail(nil, reqid, result))
+	}
+	if failed != nil {
+		return failed
+	}
+	if err != nil {
+		return fmt.Errorf("encode the result of %s: %w", r.spec.Name, err)
+	}
+	return nil
+}
+
+// A membersWriter takes an object and passes its members on, each behind a comma. The
+// object has at least one.
+type membersWriter struct {
+	w     io.Writer
+	began bool
+	// last is the last byte so far: the closing brace, in the end.
+	last [1]byte
+	held bool
+}
+
+// Write implements io.Writer.
+func (m *membersWriter) Write(data []byte) (int, error) {
+	n := len(data)
+	if n == 0 {
+		return 0, nil
+	}
+	first := ""
+	if !m.began { // the opening brace
+		m.began, data, first = true, data[1:], ","
+	}
+	if len(data) > 0 {
+		if m.held {
+			first += string(m.last[:])
+		}
+		m.last[0], m.held = data[len(data)-1], true
+		data = data[:len(data)-1]
+	}
+	_, err := io.WriteString(m.w, first)
+	if err == nil {
+		_, err = m.w.Write(data)
+	}
+	return n, err
 }
 
 // AppendFailure appends the reply to a request that failed to dst. Keys of the

@@ -179,6 +179,10 @@ type UserDeleteResult struct {
 }
 
 // UserList returns all users in the order of their ids, or one of them.
+//
+// Many users are better asked for by pages, with limit and after. A longer list is sent
+// as it is read; two such lists are made at a time, others wait, and one that takes
+// longer than a minute is cut off.
 var UserList = define[UserListParams, UserListResult](Spec{
 	Name:     "user-list",
 	ReadOnly: true,
@@ -191,6 +195,10 @@ type UserListParams struct {
 	// UserID selects one user; null selects all. A string of digits is
 	// accepted too.
 	UserID Null[UserRef] `json:"user_id"`
+	// Limit is the most users to return; without it, all are returned.
+	Limit Strict[int64] `json:"limit,omitzero" min:"1" max:"1000"`
+	// After leaves out the users up to this id: next of the page before.
+	After Strict[int64] `json:"after,omitzero" min:"0"`
 }
 
 // UserListResult is the result of [UserList] and [UserLookupMatch].
@@ -198,6 +206,9 @@ type UserListResult struct {
 	// UserInfo holds the users in the order of their ids. It is empty, and
 	// the request succeeds, when there is none.
 	UserInfo []UserInfo `json:"user_info" failure:"present"`
+	// Next is what to send as after for the next page; it is left out when limit was
+	// not sent, and when there are no more users.
+	Next *int64 `json:"next,omitzero"`
 }
 
 // UserInfo is everything about a user but the password hash.
@@ -245,7 +256,10 @@ type UserInfoResult struct {
 //
 // A field that is null matches nothing. For extra_info, match is an object
 // and a user matches when every key of it has an equal value (by JSON
-// equality) at the top level of the user's extra_info.
+// equality) at the top level of the user's extra_info. That takes reading all users;
+// other fields have an index.
+//
+// Pages and long lists are as with user-list.
 var UserLookupMatch = define[UserLookupMatchParams, UserListResult](Spec{
 	Name:     "user-lookup-match",
 	ReadOnly: true,
@@ -261,6 +275,10 @@ type UserLookupMatchParams struct {
 	// Match is the value: a string, number or boolean as the field has it, a
 	// date and time as ISO 8601, a non-empty object for extra_info.
 	Match Any `json:"match"`
+	// Limit is the most users to return; without it, all are returned.
+	Limit Strict[int64] `json:"limit,omitzero" min:"1" max:"1000"`
+	// After leaves out the users up to this id: next of the page before.
+	After Strict[int64] `json:"after,omitzero" min:"0"`
 }
 
 // UserEdit lets a user edit itself, or a superuser edit anybody.

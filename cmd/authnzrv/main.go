@@ -25,6 +25,7 @@ type commands struct {
 	Call   callCommand   `cmd:"" help:"Send one request to a running server and print the answer."`
 	Policy policyCommand `cmd:"" help:"Check and explain permission policies."`
 	Mail   mailCommand   `cmd:"" help:"Test the sending of e-mail."`
+	DB     dbCommand     `cmd:"" name:"db" help:"Move, back up, restore, check and migrate databases."`
 	API    apiCommand    `cmd:"" name:"api" help:"Print the reference of all requests."`
 	Keygen keygenCommand `cmd:"" help:"Print a new secret key."`
 	Hash   hashCommand   `cmd:"" name:"hash-worker" hidden:"" help:"Compute password hashes for the server that started this process."`
@@ -65,6 +66,7 @@ func run(ctx context.Context, args []string) error {
 	cli.Serve.Plugins = cli.Serve.flags.Plugins()
 	cli.Call.Plugins = cli.Call.flags.Plugins()
 	cli.Mail.Test.Plugins = cli.Mail.Test.flags.Plugins()
+	cli.DB.setFlags()
 	p := &process{stdin: os.Stdin, stdout: os.Stdout, stderr: os.Stderr}
 	parser, err := kong.New(&cli,
 		kong.Name("authnzrv"),

@@ -141,14 +141,6 @@ func userInfo(u *store.User) *api.UserInfo {
 	}
 }
 
-func userInfos(users []store.User) []api.UserInfo {
-	out := make([]api.UserInfo, len(users))
-	for i := range users {
-		out[i] = *userInfo(&users[i])
-	}
-	return out
-}
-
 // shown returns stored JSON as replies show it: null when it is not JSON. An
 // adopted database may hold such text, since Python writes NaN and halves of
 // surrogate pairs, and one row of it must not spoil the list of all users.

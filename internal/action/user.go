@@ -450,27 +450,54 @@ func administers(u *store.User) bool {
 }
 
 // UserList answers [api.UserList].
-func (s *Server) UserList(ctx context.Context, p *api.UserListParams) (api.UserListResult, error) {
-	if !p.UserID.Set {
-		return s.listUsers(ctx, (*store.Tx).Users)
+func (s *Server) UserList(ctx context.Context, p *api.UserListParams, result *api.UserListResult, yield func(*api.UserInfo) error) error {
+	var q store.UserQuery
+	if p.UserID.Set {
+		q.Field, q.Value = store.FieldUserID, int64(p.UserID.Value)
 	}
-	return s.listUsers(ctx, func(tx *store.Tx, ctx context.Context) ([]store.User, error) {
-		return tx.UsersWhere(ctx, store.FieldUserID, int64(p.UserID.Value))
+	return s.listUsers(ctx, q, page{p.Limit, p.After}, nil, result, yield)
+}
+
+// A page is which part of a list is wanted.
+type page struct{ limit, after api.Strict[int64] }
+
+// listUsers yields the users of a query, or a page of them; where wanted is not nil,
+// those for whom it is true.
+func (s *Server) listUsers(ctx context.Context, q store.UserQuery, page page, wanted func(*store.User) bool,
+	result *api.UserListResult, yield func(*api.UserInfo) error,
+) error {
+	q.After = page.after.Value
+	view := s.Store.ViewLong
+	switch {
+	case wanted != nil: // all users are read
+	case q.Field == store.FieldUserID || q.Field == store.FieldSystemID: // one at most
+		view = s.Store.View
+	case page.limit.Set:
+		view = s.Store.View
+		q.Limit = page.limit.Value + 1 // to know whether there are more
+	}
+	var listed, last int64
+	return view(ctx, func(ctx context.Context, tx *store.Tx) error {
+		err := tx.EachUser(ctx, q, func(user *store.User) error {
+			if wanted != nil && !wanted(user) {
+				return nil
+			}
+			if page.limit.Set && listed == page.limit.Value {
+				result.Next = &last
+				return errEnough
+			}
+			listed, last = listed+1, user.ID
+			return yield(userInfo(user))
+		})
+		if errors.Is(err, errEnough) {
+			return nil
+		}
+		return err
 	})
 }
 
-func (s *Server) listUsers(ctx context.Context, list func(*store.Tx, context.Context) ([]store.User, error)) (api.UserListResult, error) {
-	var users []store.User
-	err := s.Store.View(ctx, func(ctx context.Context, tx *store.Tx) error {
-		var err error
-		users, err = list(tx, ctx)
-		return err
-	})
-	if err != nil {
-		return api.UserListResult{}, err
-	}
-	return api.UserListResult{UserInfo: userInfos(users)}, nil
-}
+// errEnough ends a list.
+var errEnough = errors.New("enough")
 
 // UserLookupEmail answers [api.UserLookupEmail].
 func (s *Server) UserLookupEmail(ctx context.Context, p *api.UserLookupEmailParams) (api.UserInfoResult, error) {
@@ -486,30 +513,33 @@ func (s *Server) UserLookupEmail(ctx context.Context, p *api.UserLookupEmailPara
 }
 
 // UserLookupMatch answers [api.UserLookupMatch].
-func (s *Server) UserLookupMatch(ctx context.Context, p *api.UserLookupMatchParams) (api.UserListResult, error) {
+func (s *Server) UserLookupMatch(ctx context.Context, p *api.UserLookupMatchParams, result *api.UserListResult, yield func(*api.UserInfo) error) error {
 	match := jsontext.Value(bytes.TrimSpace(p.Match))
 	switch p.By {
 	case "extra_info":
-		return s.lookupInfo(ctx, match)
+		wanted, err := wantedInfo(match)
+		if err != nil {
+			return err
+		}
+		matches := func(u *store.User) bool { return hasMembers(u.ExtraInfo, wanted) }
+		return s.listUsers(ctx, store.UserQuery{}, page{p.Limit, p.After}, matches, result, yield)
 	case "email":
 		var email string
 		if json.Unmarshal(match, &email) != nil || !storable(email) {
-			return api.UserListResult{}, api.Fail(api.CodeInvalidMatch)
+			return api.Fail(api.CodeInvalidMatch)
 		}
 		user, err := s.userByEmail(ctx, api.Email(email))
-		if err != nil || user == nil {
-			return api.UserListResult{UserInfo: []api.UserInfo{}}, err
+		if err != nil || user == nil || user.ID <= p.After.Value {
+			return err
 		}
-		return api.UserListResult{UserInfo: []api.UserInfo{*userInfo(user)}}, nil
+		return yield(userInfo(user))
 	}
 	field := store.UserField(p.By)
 	value, ok := matchValue(field, match)
 	if !ok {
-		return api.UserListResult{}, api.Fail(api.CodeInvalidMatch)
+		return api.Fail(api.CodeInvalidMatch)
 	}
-	return s.listUsers(ctx, func(tx *store.Tx, ctx context.Context) ([]store.User, error) {
-		return tx.UsersWhere(ctx, field, value)
-	})
+	return s.listUsers(ctx, store.UserQuery{Field: field, Value: value}, page{p.Limit, p.After}, nil, result, yield)
 }
 
 // storable reports whether every database can have a text.
@@ -544,37 +574,25 @@ func matchValue(field store.UserField, match jsontext.Value) (any, bool) {
 	return nil, false
 }
 
-// lookupInfo returns the users whose extra_info has every member of match.
-func (s *Server) lookupInfo(ctx context.Context, match jsontext.Value) (api.UserListResult, error) {
+// wantedInfo returns the members that extra_info must have to match, in canonical form.
+func wantedInfo(match jsontext.Value) ([]jsonMember, error) {
 	if match.Kind() != '{' {
-		return api.UserListResult{}, api.Fail(api.CodeInvalidMatch)
+		return nil, api.Fail(api.CodeInvalidMatch)
 	}
 	wanted, err := membersOf(match)
 	if err != nil {
-		return api.UserListResult{}, err
+		return nil, err
 	}
 	if len(wanted) == 0 {
-		return api.UserListResult{}, api.Fail(api.CodeInvalidMatch)
+		return nil, api.Fail(api.CodeInvalidMatch)
 	}
 	for i := range wanted {
 		err := wanted[i].value.Canonicalize()
 		if err != nil {
-			return api.UserListResult{}, api.Fail(api.CodeInvalidMatch)
+			return nil, api.Fail(api.CodeInvalidMatch)
 		}
 	}
-	return s.listUsers(ctx, func(tx *store.Tx, ctx context.Context) ([]store.User, error) {
-		users, err := tx.Users(ctx)
-		if err != nil {
-			return nil, err
-		}
-		found := users[:0]
-		for _, user := range users {
-			if hasMembers(user.ExtraInfo, wanted) {
-				found = append(found, user)
-			}
-		}
-		return found, nil
-	})
+	return wanted, nil
 }
 
 func hasMembers(info []byte, wanted []jsonMember) bool {

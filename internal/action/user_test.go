@@ -47,9 +47,24 @@ func (f *fixture) internalUserDelete(id int64) outcome[api.InternalUserDeleteRes
 	return call(f, api.InternalUserDelete, f.InternalUserDelete, api.InternalUserDeleteParams{TargetUserID: id})
 }
 
+// listed makes a function that returns the users of one that yields them.
+func listed[P any](do func(context.Context, *P, *api.UserListResult, func(*api.UserInfo) error) error) func(context.Context, *P) (api.UserListResult, error) {
+	return func(ctx context.Context, params *P) (api.UserListResult, error) {
+		result := api.UserListResult{UserInfo: []api.UserInfo{}}
+		err := do(ctx, params, &result, func(info *api.UserInfo) error {
+			result.UserInfo = append(result.UserInfo, *info)
+			return nil
+		})
+		if err != nil {
+			return api.UserListResult{}, err
+		}
+		return result, nil
+	}
+}
+
 func (f *fixture) userList(id api.Null[api.UserRef]) outcome[api.UserListResult] {
 	f.t.Helper()
-	return call(f, api.UserList, f.UserList, api.UserListParams{UserID: id})
+	return call(f, api.UserList, listed(f.UserList), api.UserListParams{UserID: id})
 }
 
 func (f *fixture) lookupEmail(email api.Email) outcome[api.UserInfoResult] {
@@ -59,7 +74,7 @@ func (f *fixture) lookupEmail(email api.Email) outcome[api.UserInfoResult] {
 
 func (f *fixture) lookupMatch(by, match string) outcome[api.UserListResult] {
 	f.t.Helper()
-	return call(f, api.UserLookupMatch, f.UserLookupMatch, api.UserLookupMatchParams{By: by, Match: api.Any(match)})
+	return call(f, api.UserLookupMatch, listed(f.UserLookupMatch), api.UserLookupMatchParams{By: by, Match: api.Any(match)})
 }
 
 // withGroup makes the database refuse to delete a user.

@@ -51,7 +51,7 @@ var allowed = map[string]string{
 	"internal/setup": "internal/config internal/identity internal/passwd internal/policy internal/store internal/wire",
 	"internal/app": "api internal/action internal/config internal/dispatch internal/event internal/httpd internal/identity internal/limit internal/limitstore internal/mail internal/memory " +
 		"internal/passpolicy internal/passwd internal/pii internal/policy internal/setup internal/store internal/token internal/wire",
-	"cmd/authnzrv": "client docs internal/app internal/config internal/hashproc internal/mail internal/memory internal/passwd internal/policy internal/setup internal/wire",
+	"cmd/authnzrv": "client docs internal/app internal/config internal/hashproc internal/identity internal/mail internal/memory internal/passwd internal/policy internal/setup internal/store internal/wire",
 
 	"internal/deps": "",
 }
@@ -62,7 +62,7 @@ var reserved = map[string]string{
 	// The world outside.
 	"net":          "cmd/authnzrv internal/app internal/config internal/dburl internal/httpd internal/mail internal/store",
 	"net/http":     "client cmd/authnzrv internal/app internal/config internal/httpd internal/passpolicy",
-	"os":           "cmd/authnzrv internal/app internal/config internal/hashproc internal/mail internal/memory internal/setup internal/store",
+	"os":           "cmd/authnzrv internal/app internal/config internal/hashproc internal/identity internal/mail internal/memory internal/setup internal/store",
 	"os/signal":    "cmd/authnzrv",
 	"os/exec":      "internal/hashproc",
 	"syscall":      "cmd/authnzrv internal/app internal/hashproc",

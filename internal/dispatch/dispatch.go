@@ -6,6 +6,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"runtime/debug"
 	"strings"
 	"time"
@@ -26,6 +27,7 @@ type Route struct {
 type ending struct {
 	failure *api.Failure // nil for a success
 	delay   time.Duration
+	sent    bool // to where a long reply goes
 }
 
 // Handle pairs a request with its function. The compiler checks that the
@@ -53,9 +55,73 @@ func Handle[P, R any](request api.Request[P, R], do func(context.Context, *P) (R
 			event.From(ctx).Fault(err)
 		}
 		dst, encodeErr := request.AppendFailure(dst, in.ReqID, &result, failure)
-		return dst, ending{failure, action.Delay(err)}, encodeErr
+		return dst, ending{failure: failure, delay: action.Delay(err)}, encodeErr
 	}
 	return Route{request.Spec(), answer}
+}
+
+// HandleList pairs a request for a list with a function that yields the elements, and
+// may set the other keys of the result. A list that does not fit into memory is sent
+// while it is made; see [Incoming.Long]. When it fails then, that is an error.
+func HandleList[P, R, T any](request api.Request[P, R], do func(ctx context.Context, params *P, result *R, yield func(*T) error) error) Route {
+	answer := func(ctx context.Context, dst []byte, in *Incoming) ([]byte, ending, error) {
+		var params P
+		var result R
+		problems := request.Decode(in.Body, &params)
+		if problems != nil {
+			failure := api.Invalid(request.Spec().Name, problems)
+			dst, err := request.AppendFailure(dst, in.ReqID, &result, failure)
+			return dst, ending{failure: failure}, err
+		}
+		reply := &keptReply{kept: dst, whole: in.Long}
+		err := api.StreamSuccess(request, reply, in.ReqID, &result, func(yield func(*T) error) error {
+			_, err := guard(ctx, func(ctx context.Context, params *P) (struct{}, error) {
+				return struct{}{}, do(ctx, params, &result, yield)
+			}, &params)
+			return err
+		})
+		if err == nil || reply.long != nil {
+			return reply.kept, ending{sent: reply.long != nil}, err
+		}
+		failure, operator := action.Classify(err)
+		if operator {
+			event.From(ctx).Fault(err)
+		}
+		var none R
+		dst, err = request.AppendFailure(dst, in.ReqID, &none, failure)
+		return dst, ending{failure: failure}, err
+	}
+	return Route{request.Spec(), answer}
+}
+
+// maxKept is how much of a list's reply is kept in memory, in bytes.
+const maxKept = 64 << 10
+
+// A keptReply keeps a reply, or sends it on when it gets too long.
+type keptReply struct {
+	kept  []byte
+	whole LongReply // nil to keep all
+	long  io.Writer // what it is sent to, once it is too long
+}
+
+// Write implements io.Writer.
+func (r *keptReply) Write(data []byte) (int, error) {
+	if r.long == nil && (r.whole == nil || len(r.kept)+len(data) <= maxKept) {
+		r.kept = append(r.kept, data...)
+		return len(data), nil
+	}
+	if r.long == nil {
+		var err error
+		r.long, err = r.whole.Begin()
+		if err != nil {
+			return 0, err
+		}
+		_, err = r.long.Write(r.kept)
+		if err != nil {
+			return 0, err
+		}
+	}
+	return r.long.Write(data)
 }
 
 // guard turns a panic into an error, so that a mistake in one action costs one
@@ -107,6 +173,8 @@ type Outcome struct {
 	// RetryAfter is how long the caller is asked to wait before the next try;
 	// 0 when that makes no difference.
 	RetryAfter time.Duration
+	// Sent is set when the reply was long and has been sent; see [Incoming.Long].
+	Sent bool
 }
 
 // Do answers a request: it appends the text of the reply to dst. An unknown
@@ -136,9 +204,9 @@ func (t *Table) Do(ctx context.Context, dst []byte, in *Incoming) ([]byte, Outco
 	}
 	dst, end, err := route.answer(ctx, dst, in)
 	if err != nil {
-		return nil, Outcome{}, fmt.Errorf("encode reply: %w", err)
+		return nil, Outcome{Sent: end.sent}, fmt.Errorf("encode reply: %w", err)
 	}
-	outcome := Outcome{Delay: end.delay}
+	outcome := Outcome{Delay: end.delay, Sent: end.sent}
 	if end.failure != nil {
 		record.Code = string(end.failure.Code)
 		outcome.RetryAfter = end.failure.RetryAfter

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"flag"
 	"fmt"
+	"io"
 	"log/slog"
 	"maps"
 	"os"
@@ -45,6 +46,19 @@ func answer[P, R any](r routes, request api.Request[P, R], result R, err error) 
 	handle(r, request, func(context.Context, *P) (R, error) { return result, err })
 }
 
+// answerUsers is answer for lists of users.
+func answerUsers[P any](r routes, request api.Request[P, api.UserListResult], users []api.UserInfo, err error) {
+	r[request.Spec().Name] = dispatch.HandleList(request, func(_ context.Context, _ *P, _ *api.UserListResult, yield func(*api.UserInfo) error) error {
+		for i := range users {
+			err := yield(&users[i])
+			if err != nil {
+				return err
+			}
+		}
+		return err
+	})
+}
+
 // routesOf returns the routes of all requests.
 func routesOf(s *action.Server) routes {
 	r := routes{}
@@ -61,9 +75,9 @@ func routesOf(s *action.Server) routes {
 	handle(r, api.UserPasscheckNoSession, s.UserPasscheckNoSession)
 	handle(r, api.UserNew, s.UserNew)
 	handle(r, api.UserDelete, s.UserDelete)
-	handle(r, api.UserList, s.UserList)
+	r[api.UserList.Spec().Name] = dispatch.HandleList(api.UserList, s.UserList)
 	handle(r, api.UserLookupEmail, s.UserLookupEmail)
-	handle(r, api.UserLookupMatch, s.UserLookupMatch)
+	r[api.UserLookupMatch.Spec().Name] = dispatch.HandleList(api.UserLookupMatch, s.UserLookupMatch)
 	handle(r, api.UserEdit, s.UserEdit)
 	handle(r, api.UserLock, s.UserLock)
 	handle(r, api.InternalUserLock, s.InternalUserLock)
@@ -361,7 +375,7 @@ func TestTypes(t *testing.T) {
 	answer(r, api.UserLogout, api.UserLogoutResult{}, nil)
 	answer(r, api.UserPasscheckNoSession, api.UserCheckResult{}, nil)
 	answer(r, api.UserLookupEmail, api.UserInfoResult{}, nil)
-	answer(r, api.UserList, api.UserListResult{}, nil)
+	answerUsers(r, api.UserList, nil, nil)
 	answer(r, api.UserNew, api.UserNewResult{}, nil)
 	answer(r, api.UserValidatePass, api.UserValidatePassResult{}, nil)
 	answer(r, api.UserCheckAccess, api.UserCheckAccessResult{}, nil)
@@ -469,11 +483,11 @@ func TestReplies(t *testing.T) {
 	answer(r, api.UserChangePass, api.UserChangePassResult{
 		UserID: 4, Email: "é@example.org", Notes: api.Notes{Messages: []string{"First.", `Second "quoted" <line>.`}},
 	}, nil)
-	answer(r, api.UserList, api.UserListResult{UserInfo: []api.UserInfo{{
+	answerUsers(r, api.UserList, []api.UserInfo{{
 		UserID: 4, SystemID: "sys", Email: "a@example.org", CreatedOn: api.Time(at), LastUpdated: api.Time(at.Add(time.Microsecond)),
 		UserRole: "locked", ExtraInfo: api.Object(`{"a": 1.50}`),
-	}}}, nil)
-	answer(r, api.UserLookupMatch, api.UserListResult{UserInfo: []api.UserInfo{}}, nil)
+	}}, nil)
+	answerUsers(r, api.UserLookupMatch, nil, nil)
 	answer(r, api.UserSetEmailVerified, api.UserSetEmailVerifiedResult{UserID: &id, IsActive: true, UserRole: "authenticated"}, nil)
 	answer(r, api.UserCheckLimit, api.UserCheckLimitResult{}, api.Fail(api.CodeOverLimit))
 	answer(r, api.SessionExists, api.SessionExistsResult{}, api.Fail(api.CodeSessionNotFound))
@@ -619,14 +633,79 @@ func logged(t *testing.T, record *event.Record) string {
 	return line.String()
 }
 
+// A longReply takes a long reply.
+type longReply struct {
+	bytes.Buffer
+	begun int
+}
+
+// Begin implements dispatch.LongReply.
+func (l *longReply) Begin() (io.Writer, error) {
+	l.begun++
+	return l, nil
+}
+
+// TestLongReplies lists few and many users, with and without a failure at the end.
+func TestLongReplies(t *testing.T) {
+	for _, test := range []struct {
+		users int
+		long  bool
+	}{{0, false}, {1, false}, {100, false}, {400, true}, {5000, true}} {
+		for _, fail := range []error{nil, api.Fail(api.CodeDatabase), errors.New("disk on fire")} {
+			users := make([]api.UserInfo, test.users)
+			for i := range users {
+				users[i] = api.UserInfo{UserID: int64(i), Email: "somebody@example.org"}
+			}
+			r := routesOf(&action.Server{})
+			answerUsers(r, api.UserList, users, fail)
+			in, err := dispatch.Parse([]byte(`{"request": "user-list", "reqid": 1, "body": {"user_id": null}}`))
+			if err != nil {
+				t.Fatal(err)
+			}
+			long := &longReply{}
+			in.Long = long
+			reply, outcome, err := r.table(t).Do(t.Context(), []byte{}, in)
+			if outcome.Sent != test.long || long.begun > 1 || (long.begun == 1) != test.long {
+				t.Errorf("%d users: sent %v, begun %d times", test.users, outcome.Sent, long.begun)
+			}
+			if (err != nil) != (fail != nil && test.long) || err != nil && !errors.Is(err, fail) {
+				t.Errorf("%d users that end in %v: error %v", test.users, fail, err)
+			}
+			if err != nil {
+				continue
+			}
+			if test.long {
+				reply = long.Bytes()
+			}
+			got, err := api.ParseReply(reply)
+			if err != nil {
+				t.Fatalf("%d users: %v", test.users, err)
+			}
+			if got.Success != (fail == nil) {
+				t.Errorf("%d users that end in %v: success %v", test.users, fail, got.Success)
+			}
+			if fail != nil {
+				continue
+			}
+			want, err := api.UserList.AppendSuccess(nil, []byte("1"), &api.UserListResult{UserInfo: users})
+			if err != nil {
+				t.Fatal(err)
+			}
+			if string(reply) != string(want) {
+				t.Errorf("%d users: the reply differs from one that is made at once", test.users)
+			}
+		}
+	}
+}
+
 // TestRecord checks at which level the outcomes of a request are logged.
 func TestRecord(t *testing.T) {
 	r := routesOf(&action.Server{})
 	answer(r, api.SessionExists, api.SessionExistsResult{}, nil)
 	answer(r, api.UserPasscheckNoSession, api.UserCheckResult{}, nil)
 	answer(r, api.SessionDelete, api.SessionDeleteResult{}, nil)
-	answer(r, api.UserList, api.UserListResult{}, api.Fail(api.CodeDatabase))
-	answer(r, api.UserLookupMatch, api.UserListResult{}, fmt.Errorf("read: %w", store.ErrUnavailable))
+	answerUsers(r, api.UserList, nil, api.Fail(api.CodeDatabase))
+	answerUsers(r, api.UserLookupMatch, nil, fmt.Errorf("read: %w", store.ErrUnavailable))
 	table := r.table(t)
 	for _, test := range []struct{ request, body, level, code string }{
 		{"session-exists", `{"session_token": ""}`, "DEBUG", ""},

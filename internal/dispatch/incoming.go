@@ -43,6 +43,15 @@ type Incoming struct {
 	// Peer is the address that the request came from, the frontend's; empty
 	// when it is not known. Parse leaves it to its caller.
 	Peer string
+	// Long takes a reply that is too long to be kept in memory; nil when all must be.
+	// Parse leaves it to its caller.
+	Long LongReply
+}
+
+// A LongReply is where a reply goes that is too long to be kept in memory.
+type LongReply interface {
+	// Begin is called once at most. All of the reply is written to what it returns.
+	Begin() (io.Writer, error)
 }
 
 // Parse reads the text of an opened envelope. Duplicate members, members that

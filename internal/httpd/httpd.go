@@ -127,11 +127,13 @@ func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	deadline := newDeadline(r.Context(), requestTime)
 	defer deadline.release()
 	ctx := event.NewContext(deadline, record)
+	defer func() {
+		if record.Request == "" {
+			record.Peer = peerOf(r).String()
+		}
+		record.Log(ctx, h.Log, h.Hasher)
+	}()
 	record.Status = h.serve(ctx, w, r)
-	if record.Request == "" {
-		record.Peer = peerOf(r).String()
-	}
-	record.Log(ctx, h.Log, h.Hasher)
 }
 
 func (h *Handler) serve(ctx context.Context, w http.ResponseWriter, r *http.Request) (status int) {
@@ -195,14 +197,18 @@ func refuse(w http.ResponseWriter, status int) int {
 }
 
 func write(w http.ResponseWriter, status int, contentType string, body []byte) int {
-	header := w.Header()
-	header.Set("Content-Type", contentType)
-	header.Set("Content-Length", strconv.Itoa(len(body)))
-	header.Set("Cache-Control", "no-store")
-	header.Set("X-Content-Type-Options", "nosniff")
+	setHeader(w, contentType)
+	w.Header().Set("Content-Length", strconv.Itoa(len(body)))
 	w.WriteHeader(status)
 	_, _ = w.Write(body) // it fails when the client has gone, who is the only one to tell
 	return status
+}
+
+func setHeader(w http.ResponseWriter, contentType string) {
+	header := w.Header()
+	header.Set("Content-Type", contentType)
+	header.Set("Cache-Control", "no-store")
+	header.Set("X-Content-Type-Options", "nosniff")
 }
 
 // A scratch holds the buffers of one request between uses.
@@ -210,6 +216,7 @@ type scratch struct {
 	body   bytes.Buffer
 	reply  []byte
 	sealed []byte
+	long   longReply
 }
 
 // maxKept is the largest buffer that is kept for the next request, in bytes.
@@ -222,6 +229,7 @@ const maxAhead = 16 << 10
 var scratches = sync.Pool{New: func() any { return new(scratch) }}
 
 func (s *scratch) release() {
+	s.long = longReply{}
 	if s.body.Cap() <= maxKept && cap(s.reply) <= maxKept && cap(s.sealed) <= 4*maxKept {
 		s.body.Reset()
 		scratches.Put(s)
@@ -232,8 +240,11 @@ func (s *scratch) release() {
 func (h *Handler) request(ctx context.Context, w http.ResponseWriter, r *http.Request) int {
 	s := scratches.Get().(*scratch)
 	key, outcome, status := h.answer(ctx, w, r, s)
-	if status != 0 {
+	if status != 0 || outcome.Sent {
 		s.release()
+		if outcome.Sent {
+			return http.StatusOK
+		}
 		return refuse(w, status)
 	}
 	if outcome.Delay > 0 {
@@ -263,7 +274,13 @@ func (h *Handler) answer(ctx context.Context, w http.ResponseWriter, r *http.Req
 	}
 	in.Peer = peerOf(r).String()
 	event.From(ctx).SetClient(cmp.Or(in.ClientAddr, in.Peer))
+	s.long = longReply{handler: h, ctx: ctx, w: w, key: message.Key}
+	in.Long = &s.long
 	reply, outcome, err := h.Do(ctx, s.reply[:0], in)
+	if outcome.Sent {
+		s.long.end(err)
+		return 0, outcome, 0
+	}
 	if err != nil {
 		var limited *dispatch.LimitedError
 		if errors.As(err, &limited) {

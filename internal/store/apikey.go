@@ -337,8 +337,9 @@ func (t *Tx) ReplaceAPIKey(ctx context.Context, old, next *APIKey, refresh token
 // hasOldKeys reports whether any key still has a token of the old form.
 func (s *Store) hasOldKeys(ctx context.Context) (bool, error) {
 	var old bool
-	err := s.reader.QueryRowContext(ctx, `SELECT EXISTS (SELECT 1 FROM apikeys WHERE key_prefix IS NULL)
-		OR EXISTS (SELECT 1 FROM apikeys_nosession WHERE key_prefix IS NULL)`).Scan(&old)
+	query, _ := s.dialect.translate(`SELECT EXISTS (SELECT 1 FROM apikeys WHERE key_prefix IS NULL)
+		OR EXISTS (SELECT 1 FROM apikeys_nosession WHERE key_prefix IS NULL)`, nil)
+	err := s.reader.QueryRowContext(ctx, query).Scan(&old)
 	if err != nil {
 		return false, fmt.Errorf("look for old API keys: %w", classify(err))
 	}

@@ -307,7 +307,7 @@ func TestStoreEqualsAModel(t *testing.T) {
 		}
 		m := &model{users: map[int64]store.User{}, sessions: map[token.Digest]*store.Session{}, lastID: 3}
 		err = s.View(t.Context(), func(ctx context.Context, tx *store.Tx) error {
-			users, err := tx.Users(ctx)
+			users, err := usersOf(ctx, tx, store.UserQuery{})
 			for _, u := range users {
 				m.users[u.ID] = u
 			}
@@ -387,7 +387,7 @@ func compare(t *rapid.T, s *store.Store, m *model, now time.Time) {
 		}
 	}
 	err := s.View(context.Background(), func(ctx context.Context, tx *store.Tx) error {
-		users, err := tx.Users(ctx)
+		users, err := usersOf(ctx, tx, store.UserQuery{})
 		if len(users) != len(m.users) {
 			t.Fatalf("%d users, want %d", len(users), len(m.users))
 		}

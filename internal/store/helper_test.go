@@ -5,6 +5,7 @@ import (
 	"database/sql"
 	"errors"
 	"flag"
+	"fmt"
 	"os"
 	"path/filepath"
 	"strings"
@@ -31,7 +32,12 @@ func TestMain(m *testing.M) {
 			panic(err)
 		}
 		code := m.Run()
-		err = servers.Close()
+		unserved, err := checkQueries()
+		for _, text := range unserved {
+			fmt.Fprintln(os.Stderr, text)
+			code = 1
+		}
+		err = errors.Join(err, servers.Close())
 		if err != nil {
 			panic(err)
 		}
@@ -92,6 +98,7 @@ func everywhere(t *testing.T, test func(*testing.T, *fixture)) {
 		t.Run(string(kind), func(t *testing.T) {
 			t.Parallel()
 			f := openFixture(t, servers.New(t, kind))
+			f.kind = kind
 			f.initialize()
 			test(t, f)
 		})
@@ -103,18 +110,21 @@ type fixture struct {
 	*store.Store
 	t     testing.TB
 	clock *clock
+	url   string
+	kind  databases.Kind // with everywhere
 }
 
 // openFixture opens a store with a normaliser that lower-cases ASCII.
 func openFixture(t testing.TB, url string) *fixture {
 	t.Helper()
-	f := &fixture{t: t, clock: newClock()}
+	f := &fixture{t: t, clock: newClock(), url: url}
 	var err error
 	f.Store, err = store.Open(t.Context(), store.Options{URL: url, NormalizeEmail: strings.ToLower, Now: f.clock.Now})
 	if err != nil {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() {
+		queries.add(f.Store)
 		err := f.Close()
 		if err != nil {
 			t.Errorf("close: %v", err)
@@ -163,6 +173,16 @@ func (f *fixture) view(fn func(context.Context, *store.Tx) error) {
 	}
 }
 
+// usersOf returns the users of a query.
+func usersOf(ctx context.Context, tx *store.Tx, q store.UserQuery) ([]store.User, error) {
+	var users []store.User
+	err := tx.EachUser(ctx, q, func(u *store.User) error {
+		users = append(users, *u)
+		return nil
+	})
+	return users, err
+}
+
 // newUser is a verified user who is not in any database yet.
 func newUser(name string) *store.User {
 	return &store.User{
@@ -176,6 +196,31 @@ func (f *fixture) insertUser(name string) *store.User {
 	u := newUser(name)
 	f.update(func(ctx context.Context, tx *store.Tx) error { return tx.InsertUser(ctx, u) })
 	return u
+}
+
+// raw returns the database, for statements past the store.
+func (f *fixture) raw() *sql.DB {
+	f.t.Helper()
+	db, err := databases.Open(f.url)
+	if err != nil {
+		f.t.Fatal(err)
+	}
+	f.t.Cleanup(func() {
+		err := db.Close()
+		if err != nil {
+			f.t.Errorf("close: %v", err)
+		}
+	})
+	return db
+}
+
+// insertMany adds many rows, past the store.
+func (f *fixture) insertMany(many databases.Filling) {
+	f.t.Helper()
+	err := databases.Fill(context.Background(), f.raw(), many)
+	if err != nil {
+		f.t.Fatal(err)
+	}
 }
 
 // newSession is a session of an hour.

@@ -13,7 +13,6 @@ import (
 	"time"
 
 	"github.com/pressly/goose/v3"
-	"github.com/pressly/goose/v3/lock"
 
 	"authnzerver/internal/dburl"
 	"authnzerver/internal/token"
@@ -25,6 +24,10 @@ var migrationFiles embed.FS
 // versionTable records which migrations a database has had.
 const versionTable = "authnzerver_migrations"
 
+// compatibilityTable has one row: the oldest version of the schema that a server must
+// know to use the database.
+const compatibilityTable = "schema_compatibility"
+
 // migrate brings the schema up to date, after a backup when the file holds
 // data. The migration of the schema is one transaction.
 func (s *Store) migrate(ctx context.Context) (err error) {
@@ -32,30 +35,11 @@ func (s *Store) migrate(ctx context.Context) (err error) {
 	if err != nil {
 		return err
 	}
-	options := []goose.ProviderOption{
-		goose.WithTableName(versionTable),
-		goose.WithDisableGlobalRegistry(true),
+	options, unlock, err := s.gooseOptions(ctx)
+	if err != nil {
+		return err
 	}
-	first := &goose.GoFunc{RunTx: s.adopt}
-	if s.dialect.name == dburl.MySQL {
-		first = &goose.GoFunc{RunDB: s.makeTables} // the Python server could not use it
-	}
-	options = append(options, goose.WithGoMigrations(goose.NewGoMigration(1, first, nil)))
-	// However many nodes start, one migrates.
-	switch s.dialect.name {
-	case dburl.PostgreSQL:
-		locker, err := lock.NewPostgresSessionLocker()
-		if err != nil {
-			return err
-		}
-		options = append(options, goose.WithSessionLocker(locker))
-	case dburl.MySQL:
-		unlock, err := s.lockMigrations(ctx)
-		if err != nil {
-			return err
-		}
-		defer func() { err = errors.Join(err, unlock()) }()
-	}
+	defer func() { err = errors.Join(err, unlock()) }()
 	provider, err := goose.NewProvider(s.dialect.goose, s.writer, files, options...)
 	if err != nil {
 		return fmt.Errorf("prepare migrations: %w", err)
@@ -65,7 +49,7 @@ func (s *Store) migrate(ctx context.Context) (err error) {
 		return fmt.Errorf("read schema version: %w", classify(err))
 	}
 	if current > target {
-		return fmt.Errorf("the schema has version %d, from a newer authnzerver; this one knows versions up to %d", current, target)
+		return s.worksWithNewer(ctx, current, target)
 	}
 	if current == target {
 		return nil
@@ -87,13 +71,36 @@ func (s *Store) migrate(ctx context.Context) (err error) {
 	default:
 		s.log.Warn("converting the database; this cannot be undone", "database", s.url.String(), "from", current, "to", target)
 	}
-	_, err = provider.Up(ctx)
+	done, err := provider.Up(ctx)
 	if err != nil {
 		return fmt.Errorf("migrate: %w", classify(err))
 	}
 	if hasData {
+		for _, migration := range done {
+			s.log.Info("migrated", "to", migration.Source.Version, "took", migration.Duration.Round(time.Millisecond).String())
+		}
 		s.log.Info("the database was converted", "database", s.url.String(), "took", time.Since(started).Round(time.Millisecond).String())
 	}
+	return nil
+}
+
+// worksWithNewer fails unless servers of this version may use a schema that a newer one
+// has made. During an upgrade, both run side by side.
+func (s *Store) worksWithNewer(ctx context.Context, current, ours int64) error {
+	oldest := current
+	noted, err := s.dialect.tableExists(ctx, s.writer, compatibilityTable)
+	if err == nil && noted {
+		err = classify(s.writer.QueryRowContext(ctx, "SELECT oldest_version FROM "+compatibilityTable).Scan(&oldest))
+	}
+	if err != nil {
+		return fmt.Errorf("read which versions may use the schema: %w", err)
+	}
+	if ours < oldest {
+		return fmt.Errorf("%w: it has version %d, from a newer authnzerver, for servers that know version %d; this one knows versions up to %d",
+			ErrSchema, current, oldest, ours)
+	}
+	s.log.Warn("a newer authnzerver has converted the database; this one can use it, too, but should be replaced soon",
+		"database", s.url.String(), "version", current, "known", ours)
 	return nil
 }
 

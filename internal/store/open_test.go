@@ -11,6 +11,8 @@ import (
 	"testing"
 
 	"authnzerver/internal/store"
+	"authnzerver/internal/token"
+	"authnzerver/test/databases"
 )
 
 func open(t testing.TB, url string) (*store.Store, error) {
@@ -212,28 +214,69 @@ func TestNewFilesAreTheOwners(t *testing.T) {
 	equal(t, "backups of nothing", len(backups(t, path)), 0)
 }
 
-// A file that a later version has migrated further is left alone.
+// A database that a later version has converted is left alone.
 func TestOpenRefusesANewerSchema(t *testing.T) {
-	t.Parallel()
-	path := newCrashFile(t)
-	raw := rawSQLite(t, path)
-	mustExec(t, raw, "INSERT INTO authnzerver_migrations (version_id, is_applied) VALUES (9000, 1)")
-	before := dump(t, raw)
-	s, err := open(t, sqliteURL(path))
-	if err == nil {
-		t.Fatalf("Open succeeded: %v", s.Close())
-	}
-	for _, want := range []string{"9000", "newer"} {
-		if !strings.Contains(err.Error(), want) {
-			t.Errorf("error %q, want %q in it", err, want)
+	everywhere(t, func(t *testing.T, f *fixture) {
+		raw := f.raw()
+		mustExec(t, raw, "INSERT INTO authnzerver_migrations (version_id, is_applied) VALUES (9000, true)")
+		for _, statement := range []string{"UPDATE schema_compatibility SET oldest_version = 9000", "DROP TABLE schema_compatibility"} {
+			mustExec(t, raw, statement)
+			s, err := open(t, f.url)
+			if err == nil {
+				t.Fatalf("Open succeeded: %v", s.Close())
+			}
+			wantErr(t, "a newer schema", err, store.ErrSchema)
+			for _, want := range []string{"9000", "newer"} {
+				if !strings.Contains(err.Error(), want) {
+					t.Errorf("error %q, want %q in it", err, want)
+				}
+			}
+			equal(t, "applied", one[int](t, raw, "SELECT count(*) FROM authnzerver_migrations WHERE version_id = 9000"), 1)
+			if path, ok := strings.CutPrefix(f.url, "sqlite:///"); ok {
+				equal(t, "backups", len(backups(t, path)), 0)
+			}
 		}
-	}
-	if fmt.Sprint(dump(t, raw)) != fmt.Sprint(before) {
-		t.Error("the rows were changed")
-	}
-	equal(t, "backups", len(backups(t, path)), 0)
-	mustExec(t, raw, "DELETE FROM authnzerver_migrations WHERE version_id = 9000")
-	openFixture(t, sqliteURL(path))
+	})
+}
+
+// During an upgrade, servers of the old version work with what one of the new version
+// has made of the database, those that run and those that start.
+func TestOpenTakesACompatibleSchema(t *testing.T) {
+	everywhere(t, func(t *testing.T, f *fixture) {
+		before := f.insertUser("before")
+		raw := f.raw()
+		moment := "TIMESTAMP"
+		if f.kind == databases.MariaDB {
+			moment = "DATETIME(6)"
+		}
+		for _, statement := range []string{
+			"ALTER TABLE users ADD COLUMN first_new " + moment,
+			"ALTER TABLE sessions ADD COLUMN second_new VARCHAR(20) NOT NULL DEFAULT 'x'",
+			"CREATE TABLE third_new (user_id INTEGER NOT NULL PRIMARY KEY, FOREIGN KEY (user_id) REFERENCES users (user_id) ON DELETE CASCADE)",
+			"INSERT INTO third_new (user_id) VALUES (" + fmt.Sprint(before.ID) + ")",
+			"CREATE INDEX fourth_new ON users (first_new)",
+			"INSERT INTO authnzerver_migrations (version_id, is_applied) VALUES (9000, true)",
+		} {
+			mustExec(t, raw, statement)
+		}
+		for i, s := range []*fixture{f, openFixture(t, f.url)} {
+			user := s.insertUser(fmt.Sprint("after", i))
+			s.insertSession(fmt.Sprint("session ", i), user.ID)
+			s.update(func(ctx context.Context, tx *store.Tx) error {
+				name := "New Name"
+				user.FullName = &name
+				return tx.UpdateUser(ctx, user)
+			})
+			_, _, err := s.Session(t.Context(), token.Sum(fmt.Sprint("session ", i)))
+			wantErr(t, "read a session", err, nil)
+		}
+		f.update(func(ctx context.Context, tx *store.Tx) error {
+			_, err := tx.DeleteUser(ctx, before.ID)
+			return err
+		})
+		equal(t, "rows of the new table", one[int](t, raw, "SELECT count(*) FROM third_new"), 0)
+		equal(t, "rows with the new default", one[int](t, raw, "SELECT count(*) FROM sessions WHERE second_new = 'x'"), 2)
+	})
 }
 
 // nobody is the id of a user without rights.

@@ -24,10 +24,20 @@ func postgresqlDialect() *dialect {
 		name: dburl.PostgreSQL, placeholders: dollars,
 		isolation: sql.LevelSerializable, snapshot: sql.LevelRepeatableRead,
 		goose: goose.DialectPostgres, migrations: "migrations/postgresql",
-		table:          "SELECT 1 FROM information_schema.tables WHERE table_schema = current_schema() AND table_name = ?",
-		column:         "SELECT 1 FROM information_schema.columns WHERE table_schema = current_schema() AND table_name = ? AND column_name = ?",
+		table:      "SELECT 1 FROM information_schema.tables WHERE table_schema = current_schema() AND table_name = ?",
+		column:     "SELECT 1 FROM information_schema.columns WHERE table_schema = current_schema() AND table_name = ? AND column_name = ?",
+		listTables: "SELECT table_name FROM information_schema.tables WHERE table_schema = current_schema() AND table_type = 'BASE TABLE' ORDER BY table_name",
+		listColumns: `SELECT a.attname, format_type(a.atttypid, a.atttypmod), coalesce(array_position(k.conkey::smallint[], a.attnum), 0)
+			FROM pg_attribute a LEFT JOIN pg_constraint k ON k.conrelid = a.attrelid AND k.contype = 'p'
+			WHERE a.attrelid = to_regclass(quote_ident(?)) AND a.attnum > 0 AND NOT a.attisdropped ORDER BY a.attnum`,
+		listReferences: `SELECT a.attname, r.relname, b.attname FROM pg_constraint k
+			JOIN pg_attribute a ON a.attrelid = k.conrelid AND a.attnum = k.conkey[1]
+			JOIN pg_class r ON r.oid = k.confrelid
+			JOIN pg_attribute b ON b.attrelid = k.confrelid AND b.attnum = k.confkey[1]
+			WHERE k.conrelid = to_regclass(quote_ident(?)) AND k.contype = 'f' ORDER BY k.conname`,
 		moment:         "TIMESTAMP WITHOUT TIME ZONE",
 		withoutHistory: `CAST(CAST(extra_info AS jsonb) - 'previous_user_roles' AS json)`,
+		asGiven:        []any{pgx.QueryExecModeExec},
 		deferReferences: `ALTER TABLE apikeys ALTER CONSTRAINT apikeys_session_token_fkey DEFERRABLE;
 			SET CONSTRAINTS apikeys_session_token_fkey DEFERRED`,
 	}

@@ -45,10 +45,18 @@ type dialect struct {
 	// table and column are queries for a table, and for a table and one of its
 	// columns.
 	table, column string
+	// listTables is a query for the names of all tables; listColumns, for a table,
+	// one for the names of its columns, their types and their places in the primary
+	// key; listReferences one for its foreign keys: the column, the other table and
+	// the column there.
+	listTables, listColumns, listReferences string
 	// moment is the type of a date and time.
 	moment string
 	// withoutHistory is a user's extra_info without the former roles.
 	withoutHistory string
+	// asGiven goes before the arguments of a statement that is to be planned for them,
+	// where a prepared one would be planned for any.
+	asGiven []any
 	// deferReferences has references checked when a transaction ends.
 	deferReferences string
 

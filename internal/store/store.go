@@ -16,6 +16,7 @@ import (
 	"log/slog"
 	"math/rand/v2"
 	"runtime"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -58,6 +59,7 @@ type Store struct {
 	keyUses     *uses
 	sessionUses *uses
 	oldKeys     bool
+	lists       chan struct{} // has one for each long list that is being read
 	tokenKey    []byte
 
 	// changesFail is set while changes cannot be made, and refused is when the
@@ -84,16 +86,7 @@ func Open(ctx context.Context, o Options) (*Store, error) {
 	if err != nil {
 		return nil, err
 	}
-	if o.Now == nil {
-		o.Now = time.Now
-	}
-	if o.Log == nil {
-		o.Log = slog.New(slog.DiscardHandler)
-	}
-	s := &Store{
-		url: u, dialect: dialectOf(u.Dialect), normalize: o.NormalizeEmail, now: o.Now, log: o.Log,
-		cache: newCache(), watch: newWatch(), keyUses: usesOfKeys(), sessionUses: usesOfSessions(),
-	}
+	s := newStore(u, o)
 	err = s.open(ctx)
 	if err != nil {
 		return nil, errors.Join(fmt.Errorf("open database %s: %w", u, err), s.Close())
@@ -101,8 +94,27 @@ func Open(ctx context.Context, o Options) (*Store, error) {
 	return s, nil
 }
 
+// newStore returns a store that is not connected.
+func newStore(u *dburl.URL, o Options) *Store {
+	if o.Now == nil {
+		o.Now = time.Now
+	}
+	if o.Log == nil {
+		o.Log = slog.New(slog.DiscardHandler)
+	}
+	return &Store{
+		url: u, dialect: dialectOf(u.Dialect), normalize: o.NormalizeEmail, now: o.Now, log: o.Log,
+		cache: newCache(), watch: newWatch(), keyUses: usesOfKeys(), sessionUses: usesOfSessions(),
+		lists: make(chan struct{}, listsAtOnce),
+	}
+}
+
 func (s *Store) open(ctx context.Context) error {
 	err := s.connect(ctx)
+	if err != nil {
+		return err
+	}
+	err = s.isFinished(ctx, s.writer)
 	if err != nil {
 		return err
 	}
@@ -226,12 +238,22 @@ func (s *Store) newTx(tx *sql.Tx) *Tx {
 // Now is the transaction's one reading of the clock.
 func (t *Tx) Now() time.Time { return t.now }
 
+// snapshot are the options of a transaction that only reads. SQLite's driver has none:
+// there, all connections for reading are read-only.
+func (s *Store) snapshot() *sql.TxOptions {
+	return &sql.TxOptions{Isolation: s.dialect.snapshot, ReadOnly: s.dialect.snapshot != 0}
+}
+
 // View runs fn on a consistent snapshot of the database. fn cannot write.
 func (s *Store) View(ctx context.Context, fn func(context.Context, *Tx) error) error {
 	ctx, cancel := context.WithTimeout(ctx, updateTimeout)
 	defer cancel()
+	return s.view(ctx, fn)
+}
+
+func (s *Store) view(ctx context.Context, fn func(context.Context, *Tx) error) error {
 	tx, err := again(ctx, func(ctx context.Context) (*sql.Tx, error) {
-		tx, err := s.reader.BeginTx(ctx, &sql.TxOptions{Isolation: s.dialect.snapshot, ReadOnly: s.dialect.snapshot != 0})
+		tx, err := s.reader.BeginTx(ctx, s.snapshot())
 		return tx, classify(err)
 	})
 	if err != nil {
@@ -239,6 +261,30 @@ func (s *Store) View(ctx context.Context, fn func(context.Context, *Tx) error) e
 	}
 	defer tx.Rollback() // a read transaction has nothing to lose
 	return fn(ctx, s.newTx(tx))
+}
+
+// listsAtOnce is how many long lists are made at a time: each has a connection for as
+// long as its reader takes, listTime at most.
+const (
+	listsAtOnce = 2
+	listTime    = time.Minute
+)
+
+// ViewLong is View for lists of any length: fn may take a minute, whatever the deadline
+// of the context that ViewLong is given; that one is for waiting until less than two
+// others are running. Longer, and a database must keep too much of what others change.
+func (s *Store) ViewLong(ctx context.Context, fn func(context.Context, *Tx) error) error {
+	waiting, cancel := context.WithTimeout(ctx, updateTimeout)
+	defer cancel()
+	select {
+	case s.lists <- struct{}{}:
+		defer func() { <-s.lists }()
+	case <-waiting.Done():
+		return fmt.Errorf("%w: other long lists are being read", ErrUnavailable)
+	}
+	ctx, cancelLong := context.WithTimeout(context.WithoutCancel(ctx), listTime)
+	defer cancelLong()
+	return s.view(ctx, fn)
 }
 
 // reconnectTime is how long an operation may be tried again because there was no
@@ -403,6 +449,12 @@ func ignoreDone(err error) error {
 func (t *Tx) query(ctx context.Context, query string, args ...any) (*sql.Rows, error) {
 	query, args = t.dialect.translate(query, args)
 	return t.tx.QueryContext(ctx, query, args...)
+}
+
+// queryAsGiven is query for a statement whose best plan depends on its arguments.
+func (t *Tx) queryAsGiven(ctx context.Context, query string, args ...any) (*sql.Rows, error) {
+	query, args = t.dialect.translate(query, args)
+	return t.tx.QueryContext(ctx, query, slices.Concat(t.dialect.asGiven, args)...)
 }
 
 func (t *Tx) row(ctx context.Context, query string, args ...any) *sql.Row {

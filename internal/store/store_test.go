@@ -31,7 +31,7 @@ func goesOn(t *testing.T, f *fixture, unwanted string) {
 	})
 	wantErr(t, "the next change", err, nil)
 	err = f.View(ctx, func(ctx context.Context, tx *store.Tx) error {
-		_, err := tx.Users(ctx)
+		_, err := usersOf(ctx, tx, store.UserQuery{})
 		return err
 	})
 	wantErr(t, "the next reading", err, nil)
@@ -148,12 +148,12 @@ func TestViewCannotWrite(t *testing.T) {
 func TestViewIsASnapshot(t *testing.T) {
 	everywhere(t, func(t *testing.T, f *fixture) {
 		f.view(func(ctx context.Context, tx *store.Tx) error {
-			before, err := tx.Users(ctx)
+			before, err := usersOf(ctx, tx, store.UserQuery{})
 			if err != nil {
 				return err
 			}
 			f.insertUser("meanwhile")
-			after, err := tx.Users(ctx)
+			after, err := usersOf(ctx, tx, store.UserQuery{})
 			equal(t, "users seen", len(after), len(before))
 			return err
 		})
@@ -314,7 +314,7 @@ func TestForeignWriteLock(t *testing.T) {
 		t.Errorf("Update of a context of 100 ms took %v", took)
 	}
 	f.view(func(ctx context.Context, tx *store.Tx) error {
-		_, err := tx.Users(ctx)
+		_, err := usersOf(ctx, tx, store.UserQuery{})
 		return err
 	})
 	mustExec(t, raw, "ROLLBACK")

@@ -46,7 +46,7 @@ func TestInitialize(t *testing.T) {
 			want[0].ExtraInfo, want[1].ExtraInfo = []byte(info), []byte(info)
 			want[2].ExtraInfo = []byte(`{"provenance": "auto-created", "type": "locked-user"}`)
 			f.view(func(ctx context.Context, tx *store.Tx) error {
-				got, err := tx.Users(ctx)
+				got, err := usersOf(ctx, tx, store.UserQuery{})
 				if diff := cmp.Diff(want, got, cmpopts.IgnoreFields(store.User{}, "SystemID")); diff != "" {
 					t.Errorf("users (-want +got):\n%s", diff)
 				}

@@ -123,7 +123,7 @@ func TestCutCommits(t *testing.T) {
 			}
 			equal(t, "cuts", c.cuts.Load(), n*2/3)
 			f.view(func(ctx context.Context, tx *store.Tx) error {
-				users, err := tx.Users(ctx)
+				users, err := usersOf(ctx, tx, store.UserQuery{})
 				equal(t, "users", len(users), n+3)
 				return err
 			})

@@ -130,17 +130,7 @@ func (t *Tx) SystemIDTaken(ctx context.Context, id string) (bool, error) {
 	return taken, nil
 }
 
-// Users returns all users in the order of their ids.
-func (t *Tx) Users(ctx context.Context) ([]User, error) {
-	rows, err := t.query(ctx, "SELECT "+userColumns+" FROM users ORDER BY user_id")
-	users, err := rowsOf(rows, err, scanUser)
-	if err != nil {
-		return nil, fmt.Errorf("list users: %w", err)
-	}
-	return users, nil
-}
-
-// A UserField is a column of users that [Tx.UsersWhere] can look up.
+// A UserField is a column of users that a [UserQuery] can look up.
 type UserField string
 
 // The fields that can be looked up by value.
@@ -161,17 +151,85 @@ const (
 	FieldRole            UserField = "user_role"
 )
 
-// UsersWhere returns the users whose field equals value, in the order of
-// their ids. value is an int64, a bool, a string or a time.Time as the field
-// has it.
-func (t *Tx) UsersWhere(ctx context.Context, field UserField, value any) ([]User, error) {
-	// field is one of the constants above, never text from a request.
-	rows, err := t.query(ctx, "SELECT "+userColumns+" FROM users WHERE "+string(field)+" = ? ORDER BY user_id", value)
-	users, err := rowsOf(rows, err, scanUser)
-	if err != nil {
-		return nil, fmt.Errorf("look users up: %w", err)
+// A UserQuery says which users to list.
+type UserQuery struct {
+	// Field, unless it is empty, must equal Value: an int64, a bool, a string or a
+	// time.Time as the field has it.
+	Field UserField
+	Value any
+	// After leaves out the users up to this id, when it is not 0.
+	After int64
+	// Limit is the most users to list; 0 for all.
+	Limit int64
+}
+
+// readAtOnce is how many users a statement reads. A driver may have to read all of what
+// it has asked for, also when nobody wants more.
+const readAtOnce = 1000
+
+// EachUser calls use with each of the users in the order of their ids. An error of use
+// ends it and is returned. Some users at a time are in memory.
+func (t *Tx) EachUser(ctx context.Context, q UserQuery, use func(*User) error) error {
+	left := q.Limit
+	for {
+		q.Limit = readAtOnce
+		if left > 0 {
+			q.Limit = min(left, readAtOnce)
+		}
+		n, err := t.someUsers(ctx, &q, use)
+		if err != nil || n < q.Limit {
+			return err
+		}
+		left -= n
+		if left == 0 {
+			return nil
+		}
 	}
-	return users, nil
+}
+
+// someUsers is EachUser for one statement. It counts the users and has q go on after
+// them.
+func (t *Tx) someUsers(ctx context.Context, q *UserQuery, use func(*User) error) (n int64, err error) {
+	query, args := q.statement()
+	rows, err := t.queryAsGiven(ctx, query, args...)
+	if err != nil {
+		return 0, fmt.Errorf("list users: %w", classify(err))
+	}
+	defer rows.Close()
+	for rows.Next() {
+		user, err := scanUser(rows)
+		if err != nil {
+			return n, fmt.Errorf("list users: %w", err)
+		}
+		n++
+		q.After = user.ID
+		err = use(user)
+		if err != nil {
+			return n, err
+		}
+	}
+	err = rows.Err()
+	if err != nil {
+		return n, fmt.Errorf("list users: %w", classify(err))
+	}
+	return n, nil
+}
+
+// statement returns the query with its arguments. Field is one of the constants above,
+// never text from a request.
+func (q *UserQuery) statement() (query string, args []any) {
+	var conditions []string
+	if q.Field != "" {
+		conditions, args = append(conditions, string(q.Field)+" = ?"), append(args, q.Value)
+	}
+	if q.After != 0 {
+		conditions, args = append(conditions, "user_id > ?"), append(args, q.After)
+	}
+	query = "SELECT " + userColumns + " FROM users"
+	if conditions != nil {
+		query += " WHERE " + strings.Join(conditions, " AND ")
+	}
+	return query + " ORDER BY user_id LIMIT ?", append(args, q.Limit)
 }
 
 // InsertUser adds a user and sets its id, which no user had before. The

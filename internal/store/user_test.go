@@ -11,6 +11,7 @@ import (
 
 	"authnzerver/internal/store"
 	"authnzerver/internal/token"
+	"authnzerver/test/databases"
 )
 
 // fullUser has a value in every field.
@@ -198,7 +199,7 @@ func TestUsers(t *testing.T) {
 			return errors.Join(tx.InsertUser(ctx, u), tx.InsertUser(ctx, v))
 		})
 		f.view(func(ctx context.Context, tx *store.Tx) error {
-			users, err := tx.Users(ctx)
+			users, err := usersOf(ctx, tx, store.UserQuery{})
 			if err != nil {
 				return err
 			}
@@ -211,7 +212,94 @@ func TestUsers(t *testing.T) {
 	})
 }
 
-func TestUsersWhere(t *testing.T) {
+// TestPages lists more users than one statement reads, whole and by pages.
+func TestPages(t *testing.T) {
+	everywhere(t, func(t *testing.T, f *fixture) {
+		const many = 2100
+		f.insertMany(databases.Filling{Users: many})
+		list := func(q store.UserQuery) (users []store.User) {
+			f.view(func(ctx context.Context, tx *store.Tx) (err error) {
+				users, err = usersOf(ctx, tx, q)
+				return err
+			})
+			return users
+		}
+		for _, field := range []store.UserQuery{{}, {Field: store.FieldIsActive, Value: true}} {
+			all := list(field)
+			want := many + 3
+			if field.Field != "" {
+				want = many*49/50 + 2
+			}
+			equal(t, "number of users", len(all), want)
+			for _, page := range []int64{1000, 1, 999, 1001, 2000} {
+				q := field
+				q.Limit = page
+				var got []store.User
+				for range 5 {
+					some := list(q)
+					if len(some) == 0 {
+						break
+					}
+					got = append(got, some...)
+					q.After = got[len(got)-1].ID
+				}
+				if diff := cmp.Diff(all[:min(len(all), 5*int(page))], got); diff != "" {
+					t.Errorf("pages of %d:\n%s", page, diff)
+				}
+			}
+		}
+		stop, seen := errors.New("stop"), 0
+		err := f.View(t.Context(), func(ctx context.Context, tx *store.Tx) error {
+			return tx.EachUser(ctx, store.UserQuery{}, func(*store.User) error {
+				seen++
+				if seen == 1500 {
+					return stop
+				}
+				return nil
+			})
+		})
+		wantErr(t, "a list that ends early", err, stop)
+		equal(t, "users until then", seen, 1500)
+	})
+}
+
+// TestLongLists: two long lists at a time are read, whatever the deadline of their
+// requests; others wait.
+func TestLongLists(t *testing.T) {
+	everywhere(t, func(t *testing.T, f *fixture) {
+		begun, end, done := make(chan bool), make(chan bool), make(chan error, 2)
+		short, cancel := context.WithCancel(t.Context())
+		for range 2 {
+			go func() {
+				done <- f.ViewLong(short, func(ctx context.Context, tx *store.Tx) error {
+					begun <- true
+					<-end
+					_, err := usersOf(ctx, tx, store.UserQuery{})
+					return err
+				})
+			}()
+			<-begun
+		}
+		cancel()
+		waiting, stop := context.WithTimeout(t.Context(), 20*time.Millisecond)
+		defer stop()
+		err := f.ViewLong(waiting, func(context.Context, *store.Tx) error { return nil })
+		wantErr(t, "a third one", err, store.ErrUnavailable)
+		for range 2 {
+			end <- true
+			err := <-done
+			if err != nil {
+				t.Error(err)
+			}
+		}
+		err = f.ViewLong(t.Context(), func(context.Context, *store.Tx) error { return nil })
+		if err != nil {
+			t.Errorf("afterwards: %v", err)
+		}
+	})
+}
+
+func TestUsersByField(t *testing.T) {
 	everywhere(t, func(t *testing.T, f *fixture) {
 		u, v := fullUser("u"), bareUser("v")
 		f.update(func(ctx context.Context, tx *store.Tx) error {
@@ -246,7 +334,7 @@ func TestUsersWhere(t *testing.T) {
 			{store.FieldRole, "locked", []int64{3, 5}},
 		} {
 			f.view(func(ctx context.Context, tx *store.Tx) error {
-				users, err := tx.UsersWhere(ctx, tt.field, tt.value)
+				users, err := usersOf(ctx, tx, store.UserQuery{Field: tt.field, Value: tt.value})
 				var got []int64
 				for _, u := range users {
 					got = append(got, u.ID)

@@ -83,8 +83,8 @@ func (s *Store) startWatching(ctx context.Context) error {
 		}
 		return nil
 	}
-	err := s.reader.QueryRowContext(ctx, "SELECT coalesce(max(change_id), 0) FROM cache_changes WHERE changed < "+
-		longAgo(longestUpdate)).Scan(&s.watch.low)
+	query, _ := s.dialect.translate("SELECT coalesce(max(change_id), 0) FROM cache_changes WHERE changed < "+longAgo(longestUpdate), nil)
+	err := s.reader.QueryRowContext(ctx, query).Scan(&s.watch.low)
 	if err != nil {
 		return fmt.Errorf("read the last change: %w", classify(err))
 	}

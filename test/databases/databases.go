@@ -54,25 +54,35 @@ type server interface {
 // New makes an empty database of a kind and returns its URL. It ends with the test.
 func (s *Servers) New(t testing.TB, kind Kind) (url string) {
 	t.Helper()
-	if kind == SQLite {
-		return "sqlite:///" + filepath.Join(t.TempDir(), "auth.sqlite")
-	}
-	on, err := s.server(kind)
-	if err != nil {
-		t.Fatal(err)
-	}
-	name := fmt.Sprintf("test%d", s.number.Add(1))
-	url, err = on.Create(context.Background(), name)
+	url, drop, err := s.Make(context.Background(), kind, t.TempDir())
 	if err != nil {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() {
-		err := on.Drop(context.Background(), name)
+		err := drop(context.Background())
 		if err != nil {
 			t.Error(err)
 		}
 	})
 	return url
+}
+
+// Make makes an empty database of a kind, and returns its URL and what removes it. A
+// file goes into the folder, whose owner removes it.
+func (s *Servers) Make(ctx context.Context, kind Kind, folder string) (url string, drop func(context.Context) error, err error) {
+	if kind == SQLite {
+		return "sqlite:///" + filepath.Join(folder, "auth.sqlite"), func(context.Context) error { return nil }, nil
+	}
+	on, err := s.server(kind)
+	if err != nil {
+		return "", nil, err
+	}
+	name := fmt.Sprintf("test%d", s.number.Add(1))
+	url, err = on.Create(ctx, name)
+	if err != nil {
+		return "", nil, err
+	}
+	return url, func(ctx context.Context) error { return on.Drop(ctx, name) }, nil
 }
 
 // Empty takes away all that is in a database that New has made, under whoever uses
@@ -107,7 +117,7 @@ func Open(where string) (*sql.DB, error) {
 		return nil, err
 	}
 	if u.Scheme == "mariadb" {
-		return sql.Open("mysql", fmt.Sprintf("%s@unix(%s)%s", u.User, u.Query().Get("unix_socket"), u.Path))
+		return sql.Open("mysql", fmt.Sprintf("%s@unix(%s)%s?sql_mode=ANSI_QUOTES", u.User, u.Query().Get("unix_socket"), u.Path))
 	}
 	return sql.Open("pgx", where)
 }
