@@ -516,7 +516,8 @@ func (c *cluster) onEach(n int, name string, body params) []*reply {
 		asking.Go(func() {
 			for end := time.Now().Add(patience); ; {
 				r := c.nodes[i%len(c.nodes)].call(name, body)
-				if r.Code != "db_error" || time.Now().After(end) { // others were in the way all the time
+				// Others can be in the way, in the database and where passwords are hashed.
+				if r.Code != "db_error" && r.Code != "server_busy" || time.Now().After(end) {
 					replies[i] = r
 					return
 				}
