@@ -14,6 +14,7 @@ import (
 	"os"
 	"os/signal"
 	"runtime"
+	"slices"
 	"syscall"
 	"time"
 
@@ -31,6 +32,8 @@ type plan struct {
 	connections int
 	stepTime    time.Duration
 	only        string
+	databases   string
+	users       int
 	json        string
 }
 
@@ -38,6 +41,7 @@ type plan struct {
 const (
 	partRequests = "requests"
 	partOverload = "overload"
+	partSizes    = "sizes"
 )
 
 func main() {
@@ -62,7 +66,9 @@ func run(ctx context.Context, args []string) error {
 	flags.DurationVar(&p.duration, "duration", 500*time.Millisecond, "how long one round lasts for each of the two")
 	flags.IntVar(&p.connections, "connections", 64, "how many keep-alive connections send requests, each one after the other")
 	flags.DurationVar(&p.stepTime, "step", 15*time.Second, "how long each rate of logins is offered")
-	flags.StringVar(&p.only, "only", "", "requests or overload, to measure nothing else")
+	flags.StringVar(&p.only, "only", "", "requests or overload, to measure nothing else; or sizes, to compare a large database with a small one")
+	flags.StringVar(&p.databases, "databases", "sqlite,postgresql", "the kinds of the databases whose sizes are compared")
+	flags.IntVar(&p.users, "users", largeSize, "how many users the large one has")
 	flags.StringVar(&p.json, "json", "", "a file for the results, as JSON")
 	err := flags.Parse(args)
 	if err != nil {
@@ -74,8 +80,11 @@ func run(ctx context.Context, args []string) error {
 	if p.stepTime <= warmUp {
 		return fmt.Errorf("a step must take longer than %v", warmUp)
 	}
-	if p.only != "" && p.only != partRequests && p.only != partOverload {
-		return fmt.Errorf("there is no part %q, only %s and %s", p.only, partRequests, partOverload)
+	if !slices.Contains([]string{"", partRequests, partOverload, partSizes}, p.only) {
+		return fmt.Errorf("there is no part %q, only %s, %s and %s", p.only, partRequests, partOverload, partSizes)
+	}
+	if p.users < smallSize {
+		return fmt.Errorf("a large database has %d users or more", smallSize)
 	}
 	_, err = os.Stat(p.server)
 	if err != nil {

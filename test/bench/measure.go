@@ -76,6 +76,13 @@ func (p *plan) measure(ctx context.Context) (err error) {
 	if err != nil {
 		return fmt.Errorf("set up a server: %w", err)
 	}
+	if p.only == partSizes {
+		err = b.compareSizes(ctx)
+		if err != nil {
+			return err
+		}
+		return b.report.finish(p)
+	}
 	if p.only != partOverload {
 		err = b.measureServer(ctx)
 		if err != nil {

@@ -133,13 +133,29 @@ func proportional(folder string) (float64, error) {
 	if err != nil {
 		return 0, err
 	}
+	return kibibytes(folder+"/smaps_rollup", text, "Pss:")
+}
+
+// kibibytes returns the number of bytes that a line of a file gives in KiB.
+func kibibytes(file string, text []byte, label string) (float64, error) {
 	for line := range bytes.Lines(text) {
-		if value, ok := bytes.CutPrefix(line, []byte("Pss:")); ok {
+		if value, ok := bytes.CutPrefix(line, []byte(label)); ok {
 			kib, err := strconv.ParseFloat(string(bytes.TrimSpace(bytes.TrimSuffix(bytes.TrimSpace(value), []byte("kB")))), 64)
 			return kib * 1024, err
 		}
 	}
-	return 0, fmt.Errorf("%s/smaps_rollup has no Pss", folder)
+	return 0, fmt.Errorf("%s has no line %q", file, label)
+}
+
+// peakMemory returns the most memory in bytes that the process itself has had so far
+// (VmHWM of proc_pid_status(5)).
+func (p *process) peakMemory() (float64, error) {
+	file := fmt.Sprintf("/proc/%d/status", p.cmd.Process.Pid)
+	text, err := os.ReadFile(file)
+	if err != nil {
+		return 0, err
+	}
+	return kibibytes(file, text, "VmHWM:")
 }
 
 // ticks is how many units of CPU time the kernel shows for a second

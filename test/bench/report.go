@@ -98,8 +98,9 @@ func ratioOf(least float64) requirement {
 
 // A report collects the rows, and the steps of the overload.
 type report struct {
-	rows  []row
-	steps []step
+	rows        []row
+	steps       []step
+	comparisons []comparison
 }
 
 func (r *report) add(figure row) { r.rows = append(r.rows, figure) }
@@ -122,13 +123,17 @@ func (r *report) finish(p *plan) error {
 			return err
 		}
 	}
-	if slices.ContainsFunc(r.rows, func(figure row) bool { return figure.Missed }) {
+	if slices.ContainsFunc(r.rows, func(figure row) bool { return figure.Missed }) ||
+		slices.ContainsFunc(r.comparisons, func(c comparison) bool { return c.Missed }) {
 		return errors.New("a required figure was missed")
 	}
 	return nil
 }
 
 func (r *report) print(out io.Writer, p *plan) error {
+	if r.comparisons != nil {
+		return r.printComparisons(out, p)
+	}
 	_, err := fmt.Fprintf(out, `
 %d CPUs shared by server and generator, %d connections, %d rounds of %v each, %s
 
@@ -185,6 +190,34 @@ hashes have the priority of all else.
 	return table.Flush()
 }
 
+// printComparisons prints what came of the sizes.
+func (r *report) printComparisons(out io.Writer, p *plan) error {
+	_, err := fmt.Fprintf(out, `
+The same request on a database with %d users and on one with %d, each with %d
+sessions and an API key, in turns, %d times, one after the other. Times are medians in
+milliseconds. Servers have just started and know no row of their database; "again" is
+the same requests once more. The ratio must be %g or less.
+
+`, smallSize, p.users, sessionsEach, p.rounds, mostGrowth)
+	if err != nil {
+		return err
+	}
+	table := tabwriter.NewWriter(out, 0, 0, 2, ' ', tabwriter.AlignRight)
+	fmt.Fprintln(table, "database\trequest\t\tsmall\tlarge\tratio\t\t")
+	for _, c := range r.comparisons {
+		verdict := "pass"
+		if c.Missed {
+			verdict = "FAIL"
+		}
+		fmt.Fprintf(table, "%s\t%s\t%s\t%.2f\t%.2f\t%.2f\t%s\t\n", c.Database, c.Request, c.About, c.Small, c.Large, c.Ratio, verdict)
+	}
+	fmt.Fprintln(table)
+	for _, figure := range r.rows {
+		fmt.Fprintf(table, "\t%s\t\t\t%s %s\t\t\t\n", figure.Name, value(figure.Value), figure.Unit)
+	}
+	return table.Flush()
+}
+
 // blank formats a number, and zero as nothing.
 func blank(format string, n float64) string {
 	if n == 0 {
@@ -215,14 +248,15 @@ func number(n float64) string {
 
 func (r *report) write(p *plan) error {
 	text, err := json.Marshal(struct {
-		CPUs        int     `json:"cpus"`
-		Connections int     `json:"connections"`
-		Rounds      int     `json:"rounds"`
-		Seconds     float64 `json:"round_seconds"`
-		Go          string  `json:"go"`
-		Rows        []row   `json:"rows"`
-		Steps       []step  `json:"overload,omitzero"`
-	}{cpus, p.connections, p.rounds, p.duration.Seconds(), runtime.Version(), r.rows, r.steps}, jsontext.WithIndent("  "))
+		CPUs        int          `json:"cpus"`
+		Connections int          `json:"connections"`
+		Rounds      int          `json:"rounds"`
+		Seconds     float64      `json:"round_seconds"`
+		Go          string       `json:"go"`
+		Rows        []row        `json:"rows"`
+		Steps       []step       `json:"overload,omitzero"`
+		Comparisons []comparison `json:"sizes,omitzero"`
+	}{cpus, p.connections, p.rounds, p.duration.Seconds(), runtime.Version(), r.rows, r.steps, r.comparisons}, jsontext.WithIndent("  "))
 	if err != nil {
 		return fmt.Errorf("encode the results: %w", err)
 	}
