@@ -327,6 +327,10 @@ type APIKeyListParams struct {
 	UserRole string `json:"user_role" max:"100"`
 	// TargetUserID is the owner of the keys; the caller when it is left out.
 	TargetUserID Strict[int64] `json:"target_userid,omitzero"`
+	// Limit is the most keys to return; without it, all are returned.
+	Limit Strict[int64] `json:"limit,omitzero" min:"1" max:"1000"`
+	// After leaves out the keys up to this one: next of the page before.
+	After Strict[Position] `json:"after,omitzero"`
 }
 
 // APIKeyListResult is the result of [APIKeyList].
@@ -334,6 +338,9 @@ type APIKeyListResult struct {
 	// APIKeys holds the keys that have not been revoked or deleted, expired
 	// ones too until they are.
 	APIKeys []APIKeyInfo `json:"apikeys" failure:"present"`
+	// Next is what to send as after for the next page; it is left out when limit was,
+	// or there are no more.
+	Next *Position `json:"next,omitzero"`
 }
 
 // APIKeyInfo is an API key without its secret. kind is "session" or

@@ -236,7 +236,7 @@ func (ref *reference) wireTypes(src *source, goType ast.Expr) []string {
 		switch typ.Name {
 		case "int64":
 			return []string{"int"}
-		case "string", "Email", "SessionToken", "Secret":
+		case "string", "Email", "SessionToken", "Secret", "Position":
 			return []string{"str"}
 		case "bool":
 			return []string{"bool"}

@@ -110,12 +110,19 @@ type SessionListParams struct {
 	// UserID is whose sessions are listed; the user of session_token when it
 	// is left out.
 	UserID Strict[int64] `json:"user_id,omitzero"`
+	// Limit is the most sessions to return; without it, 1,000.
+	Limit Strict[int64] `json:"limit,omitzero" min:"1" max:"1000"`
+	// After leaves out the sessions up to this one: next of the page before.
+	After Strict[Position] `json:"after,omitzero"`
 }
 
 // SessionListResult is the result of [SessionList].
 type SessionListResult struct {
-	// Sessions holds the sessions that have not expired, at most 1,000.
+	// Sessions holds the sessions that have not expired.
 	Sessions []SessionListInfo `json:"sessions" failure:"present"`
+	// Next is what to send as after for the next page; it is left out when there are
+	// no more.
+	Next *Position `json:"next,omitzero"`
 }
 
 // SessionListInfo is a session without its token. session_id names it for

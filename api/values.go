@@ -210,6 +210,51 @@ func (n *Number) decode(raw jsontext.Value, b bounds) string {
 	return ""
 }
 
+// A Position is where a page of a list ends whose entries are in the order of their
+// creation, the newest first, and after that of their ids. On the wire it is a text that
+// clients send back as they got it.
+type Position struct {
+	Created time.Time
+	ID      string
+}
+
+// String returns the text: the moment in microseconds since 1970, a point and the id.
+func (p Position) String() string {
+	return strconv.FormatInt(p.Created.UnixMicro(), 10) + "." + p.ID
+}
+
+// MarshalJSON returns the text.
+func (p Position) MarshalJSON() ([]byte, error) { return appendText(nil, p.String()), nil }
+
+// UnmarshalJSON reads the text.
+func (p *Position) UnmarshalJSON(text []byte) error {
+	if problem := p.decode(text, bounds{max: maxText}); problem != "" {
+		return fmt.Errorf("position in a list: %s", problem)
+	}
+	return nil
+}
+
+func (*Position) words() []string { return []string{"str"} }
+
+func (p *Position) decode(raw jsontext.Value, b bounds) string {
+	var text string
+	problem := decodeText(&text, raw, b, false)
+	if problem != "" {
+		return problem
+	}
+	moment, id, found := strings.Cut(text, ".")
+	created, err := strconv.ParseInt(moment, 10, 64)
+	if !found || err != nil || created < 0 || created > maxMoment {
+		return ProblemText
+	}
+	*p = Position{time.UnixMicro(created).UTC(), id}
+	return ""
+}
+
+// maxMoment is the end of the year 9999 in microseconds since 1970, after which no
+// database has moments.
+const maxMoment = 253402300799_999999
+
 // TextOrInt is a text or a whole number, as it was sent.
 type TextOrInt jsontext.Value
 

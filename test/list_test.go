@@ -103,6 +103,86 @@ func TestLists(t *testing.T) {
 	}
 }
 
+// TestOwnLists lists the sessions and the keys of a user, whole and by pages.
+func TestOwnLists(t *testing.T) {
+	t.Parallel()
+	s := start(t)
+	u := s.newUser()
+	const many = 23
+	var token string
+	for range many {
+		token = s.session(u.id)
+		s.call("apikey-new-nosession", newSessionlessKey(u.id)).ok()
+		body := newSessionlessKey(u.id).with(params{
+			"expires_days": 1, "user_agent": sessionAgent, "ip_address": sessionAddress, "session_token": token,
+		})
+		s.call("apikey-new", body).ok()
+	}
+	for _, list := range []struct { // keys first, as the end of a session is that of its key
+		request, entries, id, deletion string
+		body                           params
+		n                              int
+	}{
+		{"apikey-list", "apikeys", "key_id", "apikey-revoke", params{"user_id": u.id, "user_role": "authenticated"}, 2 * many},
+		{"session-list", "sessions", "session_id", "session-delete", params{"session_token": token}, many},
+	} {
+		idsOf := func(r *reply) (found []string) {
+			entries, _ := r.ok().Response[list.entries].([]any)
+			for _, entry := range entries {
+				id, _ := entry.(map[string]any)[list.id].(string)
+				found = append(found, id)
+			}
+			return found
+		}
+		r := s.call(list.request, list.body)
+		all := idsOf(r)
+		if _, more := r.Response["next"]; more || len(all) != list.n {
+			t.Errorf("%s: %d entries, want %d and no more", list.request, len(all), list.n)
+		}
+		for _, limit := range []int{1, 7, list.n - 1, list.n, 1000} {
+			var found []string
+			for body := list.body.with(params{"limit": limit}); ; {
+				r := s.call(list.request, body)
+				page := idsOf(r)
+				found = append(found, page...)
+				next, more := r.Response["next"].(string)
+				if !more {
+					break
+				}
+				if len(page) != limit {
+					t.Fatalf("%s: a page of %d, limit %d, has a next one", list.request, len(page), limit)
+				}
+				body["after"] = next
+			}
+			if !slices.Equal(found, all) {
+				t.Errorf("%s: pages of %d have %v, want %v", list.request, limit, found, all)
+			}
+		}
+		// A page begins where the one before ended, also when what was there is gone.
+		first := s.call(list.request, list.body.with(params{"limit": 2})).ok()
+		gone := idsOf(first)[1]
+		s.call(list.deletion, list.body.with(params{list.id: gone})).ok()
+		second := s.call(list.request, list.body.with(params{"limit": 1000, "after": first.text("next")}))
+		if got := idsOf(second); !slices.Equal(got, all[2:]) {
+			t.Errorf("%s after an entry that is gone: %v, want %v", list.request, got, all[2:])
+		}
+		for _, wrong := range []params{
+			{"limit": 0},
+			{"limit": 1001},
+			{"limit": nil},
+			{"after": 1},
+			{"after": nil},
+			{"after": "x"},
+			{"after": "x.y"},
+			{"after": "-1.y"},
+			{"after": "99999999999999999999.y"},
+			{"after": "253402300800000000.y"},
+		} {
+			s.call(list.request, list.body.with(wrong)).failed("invalid_request_params")
+		}
+	}
+}
+
 // TestListIsCut has clients that go away in the middle of a long list.
 func TestListIsCut(t *testing.T) {
 	t.Parallel()

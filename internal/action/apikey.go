@@ -508,20 +508,30 @@ func (s *Server) APIKeyList(ctx context.Context, p *api.APIKeyListParams) (api.A
 	if err != nil {
 		return api.APIKeyListResult{}, err
 	}
-	keys, err := s.Store.APIKeysOf(ctx, owner)
+	page := pageOf(p.Limit, p.After)
+	if p.Limit.Set {
+		page.Limit++ // to know whether there are more
+	}
+	keys, err := s.Store.APIKeysOf(ctx, owner, page)
 	if err != nil {
 		return api.APIKeyListResult{}, err
 	}
-	infos := make([]api.APIKeyInfo, len(keys))
+	var result api.APIKeyListResult
+	if limit := int(p.Limit.Value); p.Limit.Set && len(keys) > limit {
+		keys = keys[:limit]
+		last := keys[limit-1]
+		result.Next = &api.Position{Created: last.Created, ID: last.ID}
+	}
+	result.APIKeys = make([]api.APIKeyInfo, len(keys))
 	for i, key := range keys {
-		infos[i] = api.APIKeyInfo{
+		result.APIKeys[i] = api.APIKeyInfo{
 			KeyID: key.ID, Kind: string(key.Kind), Name: key.Name, Prefix: key.Prefix, Scopes: key.Scopes, UserRole: key.Role,
 			Created: api.Time(key.Created), Issued: api.Time(key.Issued), NotValidBefore: api.Time(key.NotBefore),
 			Expires: api.Time(key.Expires), RefreshExpires: api.Time(key.Refresh.Expires),
 			LastUsed: api.Time(key.LastUsed.Truncate(time.Hour)),
 		}
 	}
-	return api.APIKeyListResult{APIKeys: infos}, nil
+	return result, nil
 }
 
 // APIKeyRefreshNoSession answers [api.APIKeyRefreshNoSession].

@@ -1,6 +1,7 @@
 package action
 
 import (
+	"cmp"
 	"context"
 	"net/netip"
 	"slices"
@@ -78,6 +79,14 @@ func (s *Server) SessionExists(ctx context.Context, p *api.SessionTokenParams) (
 // itemSession is the policy's name for sessions.
 const itemSession = "session"
 
+// maxSessions is how many sessions are listed at once, more than anybody looks through.
+const maxSessions = 1000
+
+// pageOf returns the part of a list that is wanted, without a limit if there is none.
+func pageOf(limit api.Strict[int64], after api.Strict[api.Position]) store.Page {
+	return store.Page{After: after.Value.Created, AfterID: after.Value.ID, Limit: limit.Value}
+}
+
 // SessionList answers [api.SessionList].
 func (s *Server) SessionList(ctx context.Context, p *api.SessionListParams) (api.SessionListResult, error) {
 	current, caller, err := s.session(ctx, p.SessionToken)
@@ -92,6 +101,9 @@ func (s *Server) SessionList(ctx context.Context, p *api.SessionListParams) (api
 	if owner != caller.ID && !s.mayViewSessions(caller, owner) {
 		return api.SessionListResult{}, api.Fail(api.CodeNotPermitted)
 	}
+	page := pageOf(p.Limit, p.After)
+	limit := cmp.Or(page.Limit, maxSessions)
+	page.Limit = limit + 1 // to know whether there are more
 	var sessions []*store.Session
 	err = s.Store.View(ctx, func(ctx context.Context, tx *store.Tx) error {
 		if owner == caller.ID && owner == store.AnonymousID {
@@ -104,21 +116,27 @@ func (s *Server) SessionList(ctx context.Context, p *api.SessionListParams) (api
 		if err != nil {
 			return failWhen(err, store.ErrNotFound, api.CodeUserNotFound)
 		}
-		sessions, err = tx.SessionsOf(ctx, owner)
+		sessions, err = tx.SessionsOf(ctx, owner, page)
 		return err
 	})
 	if err != nil {
 		return api.SessionListResult{}, err
 	}
-	infos := make([]api.SessionListInfo, len(sessions))
+	var result api.SessionListResult
+	if int64(len(sessions)) > limit {
+		sessions = sessions[:limit]
+		last := sessions[limit-1]
+		result.Next = &api.Position{Created: last.Created, ID: last.ID}
+	}
+	result.Sessions = make([]api.SessionListInfo, len(sessions))
 	for i, session := range sessions {
-		infos[i] = api.SessionListInfo{
+		result.Sessions[i] = api.SessionListInfo{
 			SessionID: session.ID, Current: session.Digest == current.Digest, Device: deviceOf(session.UserAgent),
 			IPAddress: session.IPAddress, UserAgent: session.UserAgent,
 			Created: api.Time(session.Created), LastSeen: api.Time(session.LastSeen), Expires: api.Expiry(session.Expires),
 		}
 	}
-	return api.SessionListResult{Sessions: infos}, nil
+	return result, nil
 }
 
 // mayViewSessions reports whether the policy lets an active user view the

@@ -258,6 +258,9 @@ func body(spec *api.Spec, changes map[string]string) string {
 		value := map[string]string{
 			"str": `"x"`, "int": "1", "bool": "true", "dict": allMembers, "list": `["x"]`, "Any": "1", "float": "1.5",
 		}[p.Types[0]]
+		if p.Name == "after" && p.Types[0] == "str" {
+			value = `"1.x"` // a place in a list
+		}
 		if change, ok := changes[p.Name]; ok {
 			value = change
 		}

@@ -604,10 +604,7 @@ func TestAdoptPostgreSQL(t *testing.T) {
 // fraction always, there and in the rows that are to be compared.
 func (l *legacy) copyTo(t *testing.T, db *sql.DB, g generation) {
 	t.Helper()
-	ddl := strings.ReplaceAll(g.ddl, "DATETIME", "TIMESTAMP WITHOUT TIME ZONE")
-	ddl = regexp.MustCompile(`(CREATE TABLE (?:users|groups|preferences) \(\s+\w+_id) INTEGER`).ReplaceAllString(ddl, "$1 SERIAL")
-	equal(t, "sequences", strings.Count(ddl, "SERIAL"), 3)
-	mustExec(t, db, ddl)
+	mustExec(t, db, postgresDDL(t, g))
 	moment := regexp.MustCompile(`^'(\d{4}-\d\d-\d\d \d\d:\d\d:\d\d)(?:\.(\d+))?'$`)
 	for _, table := range []string{"roles", "users", "sessions", "groups", "preferences", "apikeys_nosession", "user_groups", "apikeys"} {
 		for _, r := range l.before[table] {
@@ -628,6 +625,82 @@ func (l *legacy) copyTo(t *testing.T, db *sql.DB, g generation) {
 	}
 	for _, key := range [][2]string{{"users", "user_id"}, {"groups", "group_id"}, {"preferences", "pref_id"}} {
 		mustExec(t, db, "SELECT setval(pg_get_serial_sequence('"+key[0]+"', '"+key[1]+"'), 14)")
+	}
+}
+
+// postgresDDL returns the tables of a generation as SQLAlchemy makes them there.
+func postgresDDL(t testing.TB, g generation) string {
+	t.Helper()
+	ddl := strings.ReplaceAll(g.ddl, "DATETIME", "TIMESTAMP WITHOUT TIME ZONE")
+	ddl = regexp.MustCompile(`(CREATE TABLE (?:users|groups|preferences) \(\s+\w+_id) INTEGER`).ReplaceAllString(ddl, "$1 SERIAL")
+	equal(t, "sequences", strings.Count(ddl, "SERIAL"), 3)
+	return ddl
+}
+
+// BenchmarkAdopt adopts a database with 100,000 users, 500,000 sessions and 100,000 API
+// keys.
+func BenchmarkAdopt(b *testing.B) {
+	const users, sessionsEach = 100_000, 5
+	generations := generations(b)
+	g := generations[len(generations)-1]
+	for _, kind := range []databases.Kind{databases.SQLite, databases.PostgreSQL} {
+		b.Run(string(kind), func(b *testing.B) {
+			for b.Loop() {
+				b.StopTimer()
+				url := servers.New(b, kind)
+				db, err := databases.Open(url)
+				if err != nil {
+					b.Fatal(err)
+				}
+				ddl := g.ddl
+				if kind == databases.PostgreSQL {
+					ddl = postgresDDL(b, g)
+				}
+				mustExec(b, db, ddl)
+				mustExec(b, db, "INSERT INTO roles VALUES ('superuser', ''), ('staff', ''), ('authenticated', ''), ('anonymous', ''), ('locked', '')")
+				fillLegacy(b, db, "users (user_id, system_id, full_name, password, email, email_verified, is_active, extra_info, created_on, last_updated, user_role)",
+					users, func(i int) string {
+						role := "authenticated"
+						if i < 3 {
+							role = []string{"superuser", "anonymous", "locked"}[i]
+						}
+						return fmt.Sprintf(`(%d, '%08x-5ca1-4ab1-8e55-000000000000', 'User %[2]d', '%s', 'User%[2]d@Example.org', TRUE, TRUE, '{"n": 1}', '2021-02-03 04:05:06.123456', '2021-02-03 04:05:06.123456', '%[4]s')`,
+							i+1, i, databases.FillerHash, role)
+					})
+				fillLegacy(b, db, "sessions (session_token, ip_address, user_agent, user_id, created, expires, extra_info_json)", users*sessionsEach, func(i int) string {
+					return fmt.Sprintf("('%s', '192.0.2.1', 'Mozilla/5.0 (X11; Linux x86_64; rv:140.0) Gecko/20100101 Firefox/140.0', %d, '2023-12-31 23:59:59.999999', '2027-01-01 00:00:00.000000', NULL)",
+						token.New(), i%users+1)
+				})
+				fillLegacy(b, db, "apikeys_nosession (apikey, issued, expires, not_valid_before, refresh_token, refresh_issued, refresh_expires, refresh_nbf, user_id, user_role)", users, func(i int) string {
+					const at, until = "2023-12-31 23:59:59.000001", "2027-01-01 00:00:00.000000"
+					return fmt.Sprintf("('%s', '%s', '%s', '%[2]s', '%[4]s', '%[2]s', '%[3]s', '%[2]s', %[5]d, 'authenticated')", token.New(), at, until, databases.FillerHash, i+1)
+				})
+				b.StartTimer()
+				s, err := store.Open(b.Context(), store.Options{URL: url, Now: newClock().Now, Log: slog.New(slog.DiscardHandler), NormalizeEmail: strings.ToLower})
+				b.StopTimer()
+				if err != nil {
+					b.Fatal(err)
+				}
+				err = errors.Join(s.Close(), db.Close())
+				if err != nil {
+					b.Fatal(err)
+				}
+				b.StartTimer()
+			}
+		})
+	}
+}
+
+// fillLegacy inserts n rows, many at once.
+func fillLegacy(b *testing.B, db *sql.DB, into string, n int, row func(int) string) {
+	b.Helper()
+	const atOnce = 1000
+	for first := 0; first < n; first += atOnce {
+		var rows []string
+		for i := first; i < min(first+atOnce, n); i++ {
+			rows = append(rows, row(i))
+		}
+		mustExec(b, db, "INSERT INTO "+into+" VALUES "+strings.Join(rows, ", "))
 	}
 }
 

@@ -73,8 +73,8 @@ type keyTable struct {
 const commonKeyColumns = "apikey, key_id, key_name, key_prefix, scopes, user_id, user_role, issued, expires, not_valid_before, last_used"
 
 var keyTables = [...]keyTable{
-	{KeyOfSession, "apikeys", commonKeyColumns + ", issued, session_token, '', NULL, NULL, NULL"},
-	{KeySessionless, "apikeys_nosession", commonKeyColumns + ", created, '', refresh_token, refresh_issued, refresh_expires, refresh_nbf"},
+	{KeyOfSession, "apikeys", commonKeyColumns + ", issued AS made, session_token, '' AS refresh_token, NULL AS refresh_issued, NULL AS refresh_expires, NULL AS refresh_nbf"},
+	{KeySessionless, "apikeys_nosession", commonKeyColumns + ", coalesce(created, issued) AS made, '', refresh_token, refresh_issued, refresh_expires, refresh_nbf"},
 }
 
 // keysWhere returns a query for the keys of both kinds, the kind first.
@@ -84,7 +84,7 @@ func keysWhere(condition string) string {
 		if i > 0 {
 			query += " UNION ALL "
 		}
-		query += "SELECT '" + string(table.kind) + "', " + table.columns + " FROM " + table.name + " WHERE " + condition
+		query += "SELECT '" + string(table.kind) + "' AS kind, " + table.columns + " FROM " + table.name + " WHERE " + condition
 	}
 	return query
 }
@@ -108,9 +108,6 @@ func scanKey(row interface{ Scan(dest ...any) error }) (*APIKey, error) {
 	}
 	if err != nil {
 		return nil, fmt.Errorf("stored key: %w", err)
-	}
-	if k.Created.IsZero() {
-		k.Created = k.Issued
 	}
 	k.lastUse.read(k.LastUsed)
 	return &k, nil
@@ -153,9 +150,19 @@ func (t *Tx) key(ctx context.Context, condition string, arg any) (*APIKey, error
 	return key, nil
 }
 
-// APIKeysOf returns the keys of a user, the newest first.
-func (s *Store) APIKeysOf(ctx context.Context, userID int64) ([]*APIKey, error) {
-	query, args := s.dialect.translate(keysWhere("user_id = ?1"), []any{userID})
+// APIKeysOf returns a page of the keys of a user; all of them where it has no limit.
+func (s *Store) APIKeysOf(ctx context.Context, userID int64, page Page) ([]*APIKey, error) {
+	query, args := "SELECT * FROM ("+keysWhere("user_id = ?1")+") AS listed", []any{userID}
+	if !page.After.IsZero() {
+		query += " WHERE made <= ?2 AND (made < ?2 OR key_id > ?3)"
+		args = append(args, page.After, page.AfterID)
+	}
+	query += " ORDER BY made DESC, key_id"
+	if page.Limit > 0 {
+		query += fmt.Sprintf(" LIMIT ?%d", len(args)+1)
+		args = append(args, page.Limit)
+	}
+	query, args = s.dialect.translate(query, args)
 	rows, err := s.reader.QueryContext(ctx, query, args...)
 	if err != nil {
 		return nil, fmt.Errorf("list API keys: %w", classify(err))
@@ -174,7 +181,6 @@ func (s *Store) APIKeysOf(ctx context.Context, userID int64) ([]*APIKey, error) 
 	if err != nil {
 		return nil, fmt.Errorf("list API keys: %w", classify(err))
 	}
-	slices.SortFunc(keys, func(a, b *APIKey) int { return b.Created.Compare(a.Created) })
 	return keys, nil
 }
 

@@ -67,11 +67,23 @@ func TestAPIKeys(t *testing.T) {
 			return nil
 		})
 	}
-	keys, err := f.APIKeysOf(t.Context(), u.ID)
+	keys, err := f.APIKeysOf(t.Context(), u.ID, store.Page{})
 	if err != nil {
 		t.Fatal(err)
 	}
 	equal(t, "keys of the user", len(keys), 2)
+	var paged []*store.APIKey
+	for page := (store.Page{Limit: 1}); ; page.After, page.AfterID = paged[len(paged)-1].Created, paged[len(paged)-1].ID {
+		more, err := f.APIKeysOf(t.Context(), u.ID, page)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if len(more) == 0 {
+			break
+		}
+		paged = append(paged, more...)
+	}
+	equal(t, "keys of the user by pages", fmt.Sprint(text(paged[0]), len(paged)), fmt.Sprint(text(keys[0]), 2))
 	_, err = f.APIKey(t.Context(), token.Sum("nothing"))
 	wantErr(t, "unknown key", err, store.ErrNotFound)
 	insert := func(k *store.APIKey) error {

@@ -233,11 +233,24 @@ func operations() map[string]operation {
 		"DeleteSessionByID": func(t *rapid.T) (func(context.Context, *store.Tx) error, func(*model, time.Time) error) {
 			// That of the newest session of one user, in the name of another.
 			id, caller := drawUser.Draw(t, "user"), drawUser.Draw(t, "caller")
+			limit := rapid.Int64Range(1, 3).Draw(t, "limit")
 			var listed []*store.Session
 			var found bool
 			return func(ctx context.Context, tx *store.Tx) (err error) {
-					listed, err = tx.SessionsOf(ctx, id)
-					if err == nil && len(listed) > 0 {
+					listed = nil
+					for page := (store.Page{Limit: limit}); ; {
+						more, err := tx.SessionsOf(ctx, id, page)
+						listed = append(listed, more...)
+						if err != nil {
+							return err
+						}
+						if int64(len(more)) < limit {
+							break
+						}
+						last := more[limit-1]
+						page.After, page.AfterID = last.Created, last.ID
+					}
+					if len(listed) > 0 {
 						found, err = tx.DeleteSessionByID(ctx, caller, listed[0].ID)
 					}
 					return err

@@ -97,15 +97,24 @@ func (t *Tx) Session(ctx context.Context, digest token.Digest) (*Session, error)
 	return session, nil
 }
 
-// maxSessions is how many sessions of a user are listed, more than anybody
-// looks through.
-const maxSessions = 1000
+// A Page is a part of a list whose rows are in the order of their creation, the newest
+// first, and after that of their ids.
+type Page struct {
+	// After and AfterID are of the last row of the page before; zero for the first page.
+	After   time.Time
+	AfterID string
+	// Limit is the most rows.
+	Limit int64
+}
 
-// SessionsOf returns the sessions of a user that have not expired, the newest
-// first, at most 1000 of them.
-func (t *Tx) SessionsOf(ctx context.Context, userID int64) ([]*Session, error) {
-	rows, err := t.query(ctx, "SELECT "+sessionColumns+` FROM sessions
-		WHERE user_id = ? AND expires > ? ORDER BY created DESC, session_id LIMIT ?`, userID, t.now, maxSessions)
+// SessionsOf returns a page of the sessions of a user that have not expired.
+func (t *Tx) SessionsOf(ctx context.Context, userID int64, page Page) ([]*Session, error) {
+	query, args := "SELECT "+sessionColumns+" FROM sessions WHERE user_id = ? AND expires > ?", []any{userID, t.now}
+	if !page.After.IsZero() {
+		query += " AND created <= ? AND (created < ? OR session_id > ?)"
+		args = append(args, page.After, page.After, page.AfterID)
+	}
+	rows, err := t.query(ctx, query+" ORDER BY created DESC, session_id LIMIT ?", append(args, page.Limit)...)
 	if err != nil {
 		return nil, fmt.Errorf("list sessions: %w", classify(err))
 	}

@@ -206,7 +206,7 @@ func TestSessionsOf(t *testing.T) {
 		u, v := f.insertUser("u"), f.insertUser("v")
 		list := func(userID int64) (secrets string) {
 			f.view(func(ctx context.Context, tx *store.Tx) error {
-				sessions, err := tx.SessionsOf(ctx, userID)
+				sessions, err := tx.SessionsOf(ctx, userID, store.Page{Limit: 10})
 				for _, s := range sessions {
 					for _, secret := range []string{"a", "b", "c", "v"} {
 						if s.Digest == token.Sum(secret) {
@@ -229,7 +229,7 @@ func TestSessionsOf(t *testing.T) {
 		equal(t, "nobody", list(99), "")
 		f.clock.advance(57 * time.Minute) // the end of the oldest
 		equal(t, "without the expired", list(u.ID), "ca")
-		const limit = 1000
+		const limit = 100
 		f.update(func(ctx context.Context, tx *store.Tx) error {
 			var errs []error
 			for i := range limit + 1 {
@@ -238,7 +238,7 @@ func TestSessionsOf(t *testing.T) {
 			return errors.Join(errs...)
 		})
 		f.view(func(ctx context.Context, tx *store.Tx) error {
-			sessions, err := tx.SessionsOf(ctx, u.ID)
+			sessions, err := tx.SessionsOf(ctx, u.ID, store.Page{Limit: limit})
 			equal(t, "many", len(sessions), limit)
 			return err
 		})
@@ -275,7 +275,7 @@ func TestSeenSessions(t *testing.T) {
 	listed := func(want time.Time) {
 		t.Helper()
 		f.view(func(ctx context.Context, tx *store.Tx) error {
-			sessions, err := tx.SessionsOf(ctx, u.ID)
+			sessions, err := tx.SessionsOf(ctx, u.ID, store.Page{Limit: 10})
 			for _, session := range sessions {
 				if session.Digest == never.Digest {
 					equal(t, "last seen of the other", session.LastSeen, time.Time{})
