@@ -160,16 +160,17 @@ type outcome struct {
 	unsure bool
 }
 
-// ask sends a request until it is answered for good, and calls again before it sends
-// it again. It fails when that takes too long or an answer is none that a frontend
+// ask sends a request until it is answered for good, and calls again, with when it was
+// sent, before it sends it again. It fails when that takes too long or an answer is none that a frontend
 // could expect.
-func (f *frontend) ask(name string, body params, again func()) (*outcome, error) {
+func (f *frontend) ask(name string, body params, again func(sent time.Time)) (*outcome, error) {
 	text, err := json.Marshal(params{"request": name, "body": body, "reqid": newReqID(), "client_ipaddr": "192.0.2.81"})
 	if err != nil {
 		return nil, err
 	}
 	unsure := false
 	for end, try := time.Now().Add(patience), 1; time.Now().Before(end); try++ {
+		sent := time.Now()
 		got, retry, done, err := f.once(f.urls[(try+int(text[len(text)/2]))%len(f.urls)], string(text))
 		if err != nil {
 			return nil, fmt.Errorf("%s: %w", name, err)
@@ -179,7 +180,7 @@ func (f *frontend) ask(name string, body params, again func()) (*outcome, error)
 			return got, nil
 		}
 		unsure = unsure || done
-		again()
+		again(sent)
 		time.Sleep(20 * time.Millisecond)
 	}
 	return nil, fmt.Errorf("%s was not answered within %v", name, patience)
@@ -243,8 +244,8 @@ type book struct {
 	ended map[string]time.Time
 	// wrong is what should not have happened.
 	wrong []string
-	// failed counts the tries that failed and were repeated.
-	failed int
+	// failed are the tries that failed and were repeated, by when they were sent.
+	failed []time.Time
 }
 
 func newBook() *book {
@@ -267,7 +268,7 @@ type visitor struct {
 	*book
 }
 
-func (v visitor) count() { v.write(func() { v.failed++ }) }
+func (v visitor) count(sent time.Time) { v.write(func() { v.failed = append(v.failed, sent) }) }
 
 // expect asks, and reports whether the request succeeded. A failure is a complaint,
 // unless an earlier try may have been done and code is what comes of a second one.
@@ -414,7 +415,7 @@ func (b *book) check(t *testing.T, key string, urls []string, database string) [
 	for i, url := range urls {
 		f := newFrontend(key, url)
 		exists := func(session string) bool {
-			got, err := f.ask("session-exists", params{"session_token": session}, func() {})
+			got, err := f.ask("session-exists", params{"session_token": session}, func(time.Time) {})
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -446,7 +447,7 @@ func (b *book) check(t *testing.T, key string, urls []string, database string) [
 			wrong = append(wrong, "somebody who signed up is gone")
 		}
 	}
-	t.Logf("%d users, %d sessions that live, %d that ended; %d tries failed and were repeated", len(b.users), len(b.alive), len(b.ended), b.failed)
+	t.Logf("%d users, %d sessions that live, %d that ended; %d tries failed and were repeated", len(b.users), len(b.alive), len(b.ended), len(b.failed))
 	if len(b.users) == 0 || len(b.alive) == 0 || len(b.ended) == 0 {
 		wrong = append(wrong, "nothing happened")
 	}

@@ -5,11 +5,13 @@ import (
 	"database/sql"
 	"database/sql/driver"
 	"errors"
+	"flag"
 	"fmt"
 	"net/http"
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 	"syscall"
@@ -89,6 +91,19 @@ func (s *server) healthy() bool {
 	return status == http.StatusOK
 }
 
+// fewRestarts is how often TestDatabaseRestarts kills the database, unless it is to take
+// longer.
+const fewRestarts = 3
+
+var (
+	restarts     = flag.Int("restarts", fewRestarts, "how often TestDatabaseRestarts kills the database; when that is more often, it also looks for late failures")
+	restartEvery = flag.Duration("restartevery", 2*time.Second, "the time between two restarts of the database")
+)
+
+// mostRecovery is how long after the database is back, and before it is gone, requests
+// are sent that may fail.
+const mostRecovery = 2 * time.Second
+
 // TestDatabaseRestarts kills the database server under load, again and again: no
 // answer is wrong, nothing is lost, and two nodes go on without a restart. Health
 // tells when the database is gone and when it is back.
@@ -106,15 +121,18 @@ func TestDatabaseRestarts(t *testing.T) {
 	}
 	b := newBook()
 	stop := b.load(newFrontend(key, urls...), 8)
-	for i := range 3 {
-		time.Sleep(time.Second)
+	type outage struct{ begin, end time.Time }
+	var outages []outage
+	for i := range *restarts {
+		time.Sleep(*restartEvery)
+		begin := time.Now()
 		try(t, "kill the database", d.Kill())
 		for _, node := range nodes {
 			node.wait("health to tell that the database is gone", func() bool { return !node.healthy() })
 		}
-		if i == 2 { // longer than requests wait for it
+		if i == fewRestarts-1 { // longer than requests wait for it
 			waitFor(t, "a request to fail", func() (failed bool) {
-				b.write(func() { failed = b.failed > 0 })
+				b.write(func() { failed = len(b.failed) > 0 })
 				return failed
 			})
 		}
@@ -122,9 +140,19 @@ func TestDatabaseRestarts(t *testing.T) {
 		for _, node := range nodes {
 			node.wait("health to tell that the database is back", node.healthy)
 		}
+		outages = append(outages, outage{begin, time.Now()})
 	}
-	time.Sleep(time.Second)
+	time.Sleep(*restartEvery)
 	stop()
+	if *restarts > fewRestarts { // the others share the machine with other tests
+		for _, sent := range b.failed {
+			if !slices.ContainsFunc(outages, func(o outage) bool {
+				return sent.After(o.begin.Add(-mostRecovery)) && sent.Before(o.end.Add(mostRecovery))
+			}) {
+				t.Errorf("a request failed that was sent at %v, when the database was well", sent)
+			}
+		}
+	}
 	for _, wrong := range b.check(t, key, urls, d.url) {
 		t.Error(wrong)
 	}
