@@ -135,8 +135,12 @@ func parseServer(dialect Dialect, rest string) (*URL, error) {
 		return nil, errors.New("it is not of the form dialect://user:password@host:port/database?options")
 	}
 	part := func(name string) string { return match[pattern.SubexpIndex(name)] }
-	if strings.Contains(part("host"), "@") {
-		return nil, errors.New("there are two at signs; write one in a user name or a password as %40")
+	before, after, _ := strings.Cut(rest, "@")
+	last := strings.LastIndex(after, "@")
+	// With no password, SQLAlchemy takes what is between a colon behind the host and a
+	// later at sign for it.
+	if strings.Contains(part("host"), "@") || last >= 0 && !strings.Contains(before, ":") && strings.Contains(after[:last], ":") {
+		return nil, errors.New("there are two at signs; write one in a user name, a password or an option as %40")
 	}
 	u := &URL{Dialect: dialect, Network: "tcp", Host: part("host"), Database: part("database"), Parameters: map[string]string{}}
 	if v6 := part("ipv6"); v6 != "" {
