@@ -144,6 +144,12 @@ func (c *cluster) proxy() string {
 	return fmt.Sprintf("http://127.0.0.1:%d/", port)
 }
 
+// A failedTry is a request that was sent and failed in a way that may pass.
+type failedTry struct {
+	sent time.Time
+	code string // none without an answer
+}
+
 // A frontend asks several nodes, and asks again when it should.
 type frontend struct {
 	key  string
@@ -160,10 +166,10 @@ type outcome struct {
 	unsure bool
 }
 
-// ask sends a request until it is answered for good, and calls again, with when it was
-// sent, before it sends it again. It fails when that takes too long or an answer is none that a frontend
+// ask sends a request until it is answered for good, and calls again, with the try that
+// failed, before it sends it again. It fails when that takes too long or an answer is none that a frontend
 // could expect.
-func (f *frontend) ask(name string, body params, again func(sent time.Time)) (*outcome, error) {
+func (f *frontend) ask(name string, body params, again func(failedTry)) (*outcome, error) {
 	text, err := json.Marshal(params{"request": name, "body": body, "reqid": newReqID(), "client_ipaddr": "192.0.2.81"})
 	if err != nil {
 		return nil, err
@@ -180,14 +186,18 @@ func (f *frontend) ask(name string, body params, again func(sent time.Time)) (*o
 			return got, nil
 		}
 		unsure = unsure || done
-		again(sent)
+		failed := failedTry{sent: sent}
+		if got != nil {
+			failed.code = got.Code
+		}
+		again(failed)
 		time.Sleep(20 * time.Millisecond)
 	}
 	return nil, fmt.Errorf("%s was not answered within %v", name, patience)
 }
 
 // once sends a request once. It reports whether to send it again, and then whether
-// it may have been done.
+// it may have been done; got is the answer, if there was one.
 func (f *frontend) once(url, text string) (got *outcome, again, done bool, err error) {
 	response, err := f.http.Post(url, "text/plain", strings.NewReader(seal(f.key, text, time.Now())))
 	if err != nil {
@@ -218,9 +228,9 @@ func (f *frontend) once(url, text string) (got *outcome, again, done bool, err e
 	}
 	switch got.Code {
 	case "db_error", "server_busy":
-		return nil, true, false, nil
+		return got, true, false, nil
 	case "unknown_outcome":
-		return nil, true, true, nil
+		return got, true, true, nil
 	default:
 		return got, false, false, nil
 	}
@@ -244,8 +254,8 @@ type book struct {
 	ended map[string]time.Time
 	// wrong is what should not have happened.
 	wrong []string
-	// failed are the tries that failed and were repeated, by when they were sent.
-	failed []time.Time
+	// failed are the tries that failed and were repeated.
+	failed []failedTry
 }
 
 func newBook() *book {
@@ -268,7 +278,7 @@ type visitor struct {
 	*book
 }
 
-func (v visitor) count(sent time.Time) { v.write(func() { v.failed = append(v.failed, sent) }) }
+func (v visitor) count(try failedTry) { v.write(func() { v.failed = append(v.failed, try) }) }
 
 // expect asks, and reports whether the request succeeded. A failure is a complaint,
 // unless an earlier try may have been done and code is what comes of a second one.
@@ -415,7 +425,7 @@ func (b *book) check(t *testing.T, key string, urls []string, database string) [
 	for i, url := range urls {
 		f := newFrontend(key, url)
 		exists := func(session string) bool {
-			got, err := f.ask("session-exists", params{"session_token": session}, func(time.Time) {})
+			got, err := f.ask("session-exists", params{"session_token": session}, func(failedTry) {})
 			if err != nil {
 				t.Fatal(err)
 			}

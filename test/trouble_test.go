@@ -145,11 +145,14 @@ func TestDatabaseRestarts(t *testing.T) {
 	time.Sleep(*restartEvery)
 	stop()
 	if *restarts > fewRestarts { // the others share the machine with other tests
-		for _, sent := range b.failed {
+		for _, try := range b.failed {
+			if try.code == "server_busy" {
+				continue // no worker was free to hash a password
+			}
 			if !slices.ContainsFunc(outages, func(o outage) bool {
-				return sent.After(o.begin.Add(-mostRecovery)) && sent.Before(o.end.Add(mostRecovery))
+				return try.sent.After(o.begin.Add(-mostRecovery)) && try.sent.Before(o.end.Add(mostRecovery))
 			}) {
-				t.Errorf("a request failed that was sent at %v, when the database was well", sent)
+				t.Errorf("a request failed (%q) that was sent at %v, when the database was well", try.code, try.sent)
 			}
 		}
 	}
