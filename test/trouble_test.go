@@ -330,7 +330,13 @@ func TestDatabaseIsReadOnly(t *testing.T) {
 	u := s.newUser()
 	session := s.session(u.id)
 	set("on")
-	s.call("session-new", newSession()).failed("db_error")
+	var refused *reply
+	// PostgreSQL tells its processes of a new setting after it has said that it did.
+	s.wait("a change to be refused", func() bool {
+		refused = s.call("session-new", newSession())
+		return !refused.Success
+	})
+	refused.failed("db_error")
 	if s.healthy() {
 		t.Error("health says that a database is well that takes no change")
 	}
