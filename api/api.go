@@ -49,6 +49,8 @@ type Spec struct {
 
 	params []field
 	result []resultField
+	// doneTail is the end of a successful reply without messages of its own.
+	doneTail []byte
 }
 
 // A LimitClass names the group whose allowance a request is counted in.
@@ -170,6 +172,7 @@ func define[P, R any](s Spec) Request[P, R] {
 	spec := &s
 	spec.params = paramFields(reflect.TypeFor[P](), s.Name)
 	spec.result = resultFields(reflect.TypeFor[R]())
+	spec.doneTail = doneTail(spec)
 	declared = append(declared, spec)
 	return Request[P, R]{spec}
 }

@@ -6,6 +6,8 @@ import (
 
 	"github.com/go-json-experiment/json"
 	"github.com/go-json-experiment/json/jsontext"
+
+	"authnzerver/internal/jsonobject"
 )
 
 // APIKeyNew issues an API key that is tied to a session: it is valid only as
@@ -138,11 +140,44 @@ func (*APIKey) words() []string { return []string{"dict"} }
 
 func (k *APIKey) decode(raw jsontext.Value, b bounds) string {
 	var w wireKey
+	if w.flat(raw, b) {
+		return k.from(&w)
+	}
 	problem := decodeMembers(&w, raw, b)
 	if problem != "" {
 		return problem
 	}
 	return k.from(&w)
+}
+
+// flat reads an object in the form that nearly all have. It reports whether this
+// is one; problems are left to decodeMembers.
+func (w *wireKey) flat(raw jsontext.Value, b bounds) bool {
+	var space [16]Member
+	members, err := jsonobject.AppendMembers(space[:0], raw)
+	if err != nil || int64(len(raw)) > b.max || !jsonobject.Flat(raw, members) {
+		return false
+	}
+	for i := range members {
+		value := members[i].Value
+		switch string(members[i].Name) {
+		case "iss":
+			w.Issuer = value
+		case "ver":
+			w.Version = value
+		case "uid":
+			w.UserID = value
+		case "rol":
+			w.Role = value
+		case "aud":
+			w.Audience = value
+		case "sub":
+			w.Subject = value
+		case "tkn":
+			w.Token = value
+		}
+	}
+	return true
 }
 
 // decodeMembers reads the members of an object whose values may be anything.
@@ -280,6 +315,7 @@ type APIKeyVerifyResult struct {
 	// Expires is the end of the key's lifetime.
 	Expires Time `json:"expires"`
 	Notes   `json:"-"`
+	Encoded `json:"-"`
 }
 
 // APIKeyRevoke revokes an API key that is tied to a session, or any key by its

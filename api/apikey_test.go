@@ -17,7 +17,7 @@ func decode[P, R any](t testing.TB, request api.Request[P, R], body map[string]s
 	t.Helper()
 	var members []api.Member
 	for name, value := range body {
-		members = append(members, api.Member{Name: name, Value: jsontext.Value(value)})
+		members = append(members, api.Member{Name: []byte(name), Value: jsontext.Value(value)})
 	}
 	var p P
 	var problems []string

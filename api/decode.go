@@ -5,6 +5,8 @@ import (
 	"strings"
 
 	"github.com/go-json-experiment/json/jsontext"
+
+	"authnzerver/internal/jsonobject"
 )
 
 // A Problem says what is wrong with one parameter of a request.
@@ -57,10 +59,7 @@ func (t *TypeWords) UnmarshalJSON(text []byte) error {
 }
 
 // A Member is one member of a request's body.
-type Member struct {
-	Name  string
-	Value jsontext.Value
-}
+type Member = jsonobject.Member
 
 // Decode reads the members of a request's body into p. Members that the
 // request does not declare are ignored, unless they differ from a declared
@@ -121,11 +120,11 @@ func find(members []Member, name string) (value jsontext.Value, problem string) 
 	for i := range members {
 		m := &members[i]
 		switch {
-		case m.Name == name && value != nil:
+		case string(m.Name) == name && value != nil:
 			problem = ProblemDuplicate
-		case m.Name == name:
+		case string(m.Name) == name:
 			value = m.Value
-		case len(m.Name) == len(name) && strings.EqualFold(m.Name, name):
+		case len(m.Name) == len(name) && strings.EqualFold(string(m.Name), name):
 			problem = ProblemLetterCase
 		}
 	}

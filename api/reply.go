@@ -16,10 +16,16 @@ import (
 // AppendSuccess appends the reply to a request that succeeded to dst. reqid is
 // the request's own, as its JSON text.
 func (r Request[P, R]) AppendSuccess(dst, reqid []byte, result *R) ([]byte, error) {
+	if e, ok := any(result).(interface{ encoded() *Encoded }); ok && e.encoded().reply != nil {
+		return e.encoded().append(dst, reqid), nil
+	}
 	dst = append(dst, successHead...)
-	dst, err := appendMembers(dst, result)
-	if err != nil {
-		return nil, fmt.Errorf("encode the result of %s: %w", r.spec.Name, err)
+	if len(r.spec.result) > 0 {
+		var err error
+		dst, err = appendMembers(dst, result)
+		if err != nil {
+			return nil, fmt.Errorf("encode the result of %s: %w", r.spec.Name, err)
+		}
 	}
 	return r.appendSuccessTail(dst, reqid, result), nil
 }
@@ -29,16 +35,30 @@ const successHead = `{"success":true,"response":{"success":true`
 
 // appendSuccessTail appends what comes after the members of the result.
 func (r Request[P, R]) appendSuccessTail(dst, reqid []byte, result *R) []byte {
-	var messages []string
 	if own, ok := any(result).(interface{ OwnMessages() []string }); ok {
-		messages = own.OwnMessages()
-	} else if r.spec.Done != "" {
-		messages = []string{r.spec.Done}
+		dst = appendTellingTail(dst, own.OwnMessages())
+	} else {
+		dst = append(dst, r.spec.doneTail...)
 	}
+	return append(append(dst, reqid...), '}')
+}
+
+// doneTail is the tail of a reply to a request without messages of its own.
+func doneTail(s *Spec) []byte {
+	var messages []string
+	if s.Done != "" {
+		messages = []string{s.Done}
+	}
+	return appendTellingTail(nil, messages)
+}
+
+// appendTellingTail appends what comes between the members of a result and the reqid.
+func appendTellingTail(dst []byte, messages []string) []byte {
 	dst = append(dst, ',')
 	dst = appendMessages(dst, "messages", messages)
 	dst = append(dst, '}', ',')
-	return appendTail(dst, reqid, messages, nil)
+	dst = appendTail(dst, nil, messages, nil)
+	return dst[:len(dst)-len("}")]
 }
 
 // appendMembers appends the members of a result, each behind a comma.

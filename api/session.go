@@ -62,6 +62,7 @@ type SessionTokenParams struct {
 type SessionExistsResult struct {
 	// SessionInfo is the session and its user.
 	SessionInfo *SessionUserInfo `json:"session_info" failure:"present"`
+	Encoded     `json:"-"`
 }
 
 // SessionUserInfo is a session together with its user.

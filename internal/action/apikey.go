@@ -108,7 +108,7 @@ func begun(issued, notBefore, now time.Time) bool {
 
 // mayBeKey reports whether it is worth looking for a key in the database.
 func (s *Server) mayBeKey(t api.Secret) bool {
-	return s.Tokens.Made(token.APIKey, string(t)) || s.Store.HasOldKeys() && token.Old(string(t))
+	return s.Store.Remembers(token.Sum(string(t))) || s.Tokens.Made(token.APIKey, string(t)) || s.Store.HasOldKeys() && token.Old(string(t))
 }
 
 // belongs reports whether a stored key is the presented one and of one of
@@ -140,15 +140,33 @@ func (s *Server) verifyKey(ctx context.Context, presented *api.APIKey, kind stor
 	return s.keyFrom(ctx, presented, kind)
 }
 
-func (s *Server) verified(key *store.APIKey, scope api.Strict[api.Null[string]], kind string) (api.APIKeyVerifyResult, error) {
+func (s *Server) verified(key *store.APIKey, scope api.Strict[api.Null[string]]) (api.APIKeyVerifyResult, error) {
 	if scope.Value.Set && !covers(key, scope.Value.Value) {
 		return api.APIKeyVerifyResult{}, api.Fail(api.CodeInsufficientScope)
 	}
 	s.Store.NoteUse(key)
-	return api.APIKeyVerifyResult{
-		KeyID: key.ID, Name: key.Name, Scopes: key.Scopes, Expires: api.Time(key.Expires),
-		Notes: note("The %s is valid until %s.", kind, key.Expires),
-	}, nil
+	prepared, _ := key.Memo().(*api.Prepared)
+	if prepared == nil {
+		var err error
+		prepared, err = prepareKey(key)
+		if err != nil {
+			return api.APIKeyVerifyResult{}, err
+		}
+		key.SetMemo(prepared)
+	}
+	return api.APIKeyVerifyResult{Encoded: prepared.With("")}, nil
+}
+
+// prepareKey returns the reply that a key is valid, which is the same until the key
+// changes.
+func prepareKey(key *store.APIKey) (*api.Prepared, error) {
+	result := api.APIKeyVerifyResult{KeyID: key.ID, Name: key.Name, Scopes: key.Scopes, Expires: api.Time(key.Expires)}
+	if key.Kind == store.KeyOfSession {
+		result.Notes = note("The %s is valid until %s.", aKey, key.Expires)
+		return api.APIKeyVerify.Prepare(&result, "")
+	}
+	result.Notes = note("The %s is valid until %s.", aSessionlessKey, key.Expires)
+	return api.APIKeyVerifyNoSession.Prepare(&result, "")
 }
 
 // note returns the one message of a reply that tells when something ends.
@@ -188,7 +206,7 @@ func (s *Server) APIKeyVerify(ctx context.Context, p *api.APIKeyVerifyParams) (a
 	if err != nil {
 		return api.APIKeyVerifyResult{}, err
 	}
-	return s.verified(key, p.Scope, aKey)
+	return s.verified(key, p.Scope)
 }
 
 // APIKeyVerifyNoSession answers [api.APIKeyVerifyNoSession].
@@ -197,7 +215,7 @@ func (s *Server) APIKeyVerifyNoSession(ctx context.Context, p *api.APIKeyVerifyN
 	if err != nil {
 		return api.APIKeyVerifyResult{}, err
 	}
-	return s.verified(key, p.Scope, aSessionlessKey)
+	return s.verified(key, p.Scope)
 }
 
 // checkScopes returns the scopes of a new key, nil for no restriction.

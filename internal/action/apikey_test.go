@@ -228,9 +228,9 @@ func keyScenarios() map[string][]scenario {
 				p := newKeyParams(alice, f.session(alice.ID))
 				issued := f.newKey(p).succeeds()
 				key := parseKey(f.t, issued.APIKey)
-				result := f.verifyKey(key, alice.ID, alice.Role).succeeds()
-				sameJSON(f.t, "result", result, api.APIKeyVerifyResult{KeyID: *issued.KeyID, Expires: issued.Expires})
-				equal(f.t, "messages", result.Messages, []string{"The API key is valid until 2026-02-04 04:05:06 UTC."})
+				verified := f.verifyKey(key, alice.ID, alice.Role)
+				sameJSON(f.t, "result", verified.succeeds(), api.APIKeyVerifyResult{KeyID: *issued.KeyID, Expires: issued.Expires})
+				equal(f.t, "messages", verified.messages, []string{"The API key is valid until 2026-02-04 04:05:06 UTC."})
 				// The first generation names no caller.
 				call(f, api.APIKeyVerify, f.APIKeyVerify, api.APIKeyVerifyParams{APIKeyDict: key}).succeeds()
 				f.verifyKey(key, 1, "superuser").succeeds()

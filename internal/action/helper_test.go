@@ -380,10 +380,12 @@ type outcome[R any] struct {
 	spec   *api.Spec
 	code   api.Code // "" for success
 	result R
-	keys   map[string]any // of the reply's response, without those that every reply has
-	hashes uint64
-	retry  time.Duration // when the failure says to try again
-	delay  time.Duration // of the answer
+	// messages are those of a reply that was prepared.
+	messages []string
+	keys     map[string]any // of the reply's response, without those that every reply has
+	hashes   uint64
+	retry    time.Duration // when the failure says to try again
+	delay    time.Duration // of the answer
 }
 
 // call runs an action and checks what holds for every call: the code is
@@ -415,6 +417,10 @@ func callIn[P, R any](ctx context.Context, f *fixture, request api.Request[P, R]
 		f.t.Fatal(err)
 	}
 	o.readKeys(text)
+	switch any(o.result).(type) {
+	case api.SessionExistsResult, api.APIKeyVerifyResult: // which are prepared
+		o.readResult(request, text)
+	}
 	most := uint64(o.spec.Hashes)
 	if longPassword(params) {
 		most *= 2
@@ -428,6 +434,22 @@ func callIn[P, R any](ctx context.Context, f *fixture, request api.Request[P, R]
 		}
 	}
 	return o
+}
+
+// readResult reads the result from the reply, as a client does.
+func (o *outcome[R]) readResult(request interface {
+	Result(reply *api.Reply) (R, error)
+}, text []byte,
+) {
+	o.t.Helper()
+	reply, err := api.ParseReply(text)
+	if err == nil && reply.Success {
+		o.result, err = request.Result(reply)
+		o.messages = reply.Messages
+	}
+	if err != nil {
+		o.t.Fatal(err)
+	}
 }
 
 // codeOf returns the code that an error is told as, and checks that the

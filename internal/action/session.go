@@ -66,14 +66,35 @@ func (s *Server) SessionExists(ctx context.Context, p *api.SessionTokenParams) (
 		return api.SessionExistsResult{}, err
 	}
 	s.Store.NoteSeen(session)
-	return api.SessionExistsResult{SessionInfo: &api.SessionUserInfo{
+	prepared, _ := session.Memo().(*sessionReply)
+	if prepared == nil || prepared.user != user {
+		prepared, err = prepareSession(session, user)
+		if err != nil {
+			return api.SessionExistsResult{}, err
+		}
+		session.SetMemo(prepared)
+	}
+	return api.SessionExistsResult{Encoded: prepared.reply.With(string(p.SessionToken))}, nil
+}
+
+// A sessionReply is the reply that a session exists, which is the same until the session
+// or its user changes. The token is not in it.
+type sessionReply struct {
+	user  *store.User
+	reply *api.Prepared
+}
+
+func prepareSession(session *store.Session, user *store.User) (*sessionReply, error) {
+	stand := api.SessionToken(token.New())
+	reply, err := api.SessionExists.Prepare(&api.SessionExistsResult{SessionInfo: &api.SessionUserInfo{
 		UserID: user.ID, SystemID: user.SystemID, FullName: user.FullName, Email: api.Email(user.Email),
 		ExtraInfo: shown(user.ExtraInfo), EmailVerified: user.EmailVerified, EmailVerifySentOn: api.Time(user.EmailVerifySent),
 		IsActive: user.IsActive, LastLoginTry: api.Time(user.LastLoginTry), LastLoginSuccess: api.Time(user.LastLoginOK),
 		CreatedOn: api.Time(user.CreatedOn), UserRole: user.Role,
-		SessionToken: p.SessionToken, IPAddress: session.IPAddress, UserAgent: session.UserAgent,
+		SessionToken: stand, IPAddress: session.IPAddress, UserAgent: session.UserAgent,
 		Created: api.Time(session.Created), Expires: api.Expiry(session.Expires), ExtraInfoJSON: shown(session.ExtraInfo),
-	}}, nil
+	}}, string(stand))
+	return &sessionReply{user, reply}, err
 }
 
 // itemSession is the policy's name for sessions.

@@ -191,7 +191,7 @@ func sessionScenarios() map[string][]scenario {
 					f.setSessionInfo(s, text)
 					f.exec("UPDATE users SET extra_info = ? WHERE user_id = ?", text, alice.ID)
 					info := f.sessionExists(s).succeeds().SessionInfo
-					if info.ExtraInfo != nil || info.ExtraInfoJSON != nil {
+					if string(info.ExtraInfo) != "null" || string(info.ExtraInfoJSON) != "null" {
 						f.t.Errorf("%q is shown", text)
 					}
 				}

@@ -33,6 +33,7 @@ func newHandler(b *testing.B, secret string) http.Handler {
 		Workers:      1,
 		Argon2:       "m=7168,t=1,p=1",
 		APIKeyPrefix: token.DefaultPrefix,
+		RateLimits:   config.RateLimits{Off: true},
 		PassPolicy:   "min_pass_length:12; max_unsafe_similarity:50; max_char_frequency:0.3; min_pwned_matches:25",
 	}, slog.New(slog.DiscardHandler), nil)
 	if err != nil {

@@ -157,7 +157,7 @@ func server(t testing.TB) *action.Server {
 // do sends the text of a request and returns the text of the reply.
 func do(t testing.TB, ctx context.Context, table *dispatch.Table, text string) []byte {
 	t.Helper()
-	in, err := dispatch.Parse([]byte(text))
+	in, err := parse([]byte(text))
 	if err != nil {
 		t.Fatalf("%s: %v", text, err)
 	}
@@ -232,7 +232,7 @@ func TestNames(t *testing.T) {
 			t.Errorf("%s is noted as %s with reqid %s", name, record.Request, record.ReqID)
 		}
 		for _, wrong := range []string{strings.ToUpper(name), name + " ", " " + name, name + "s", strings.ReplaceAll(name, "-", "_")} {
-			in, err := dispatch.Parse([]byte(`{"request": "` + wrong + `", "reqid": 1, "body": {}}`))
+			in, err := parse([]byte(`{"request": "` + wrong + `", "reqid": 1, "body": {}}`))
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -566,7 +566,7 @@ func TestReplies(t *testing.T) {
 // TestAppends checks that a reply is appended to what is in the buffer.
 func TestAppends(t *testing.T) {
 	table := routesOf(&action.Server{}).table(t)
-	in, err := dispatch.Parse([]byte(`{"request": "session-exists", "reqid": 1, "body": {}}`))
+	in, err := parse([]byte(`{"request": "session-exists", "reqid": 1, "body": {}}`))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -661,7 +661,7 @@ func TestLongReplies(t *testing.T) {
 			}
 			r := routesOf(&action.Server{})
 			answerUsers(r, api.UserList, users, fail)
-			in, err := dispatch.Parse([]byte(`{"request": "user-list", "reqid": 1, "body": {"user_id": null}}`))
+			in, err := parse([]byte(`{"request": "user-list", "reqid": 1, "body": {"user_id": null}}`))
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -746,7 +746,7 @@ func FuzzDo(f *testing.F) {
 	table := routesOf(server(f)).table(f)
 	f.Fuzz(func(t *testing.T, which uint8, body string) {
 		spec := api.All()[int(which)%len(api.All())]
-		in, err := dispatch.Parse([]byte(`{"request": "` + spec.Name + `", "reqid": 1, "body": ` + body + `}`))
+		in, err := parse([]byte(`{"request": "` + spec.Name + `", "reqid": 1, "body": ` + body + `}`))
 		if err != nil {
 			return
 		}

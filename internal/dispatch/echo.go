@@ -17,14 +17,14 @@ func Echo(text []byte, dbtest func() (any, error)) ([]byte, error) {
 	isEcho := false
 	var out []byte
 	for _, m := range members {
-		if m.Name == "dbtest" {
+		if string(m.Name) == "dbtest" {
 			continue
 		}
 		if !m.Value.IsValid() {
 			return nil, fmt.Errorf("%w: %w", ErrMalformed, errUnclean)
 		}
-		isEcho = isEcho || m.Name == "request" && string(m.Value) == `"echo"`
-		out = appendMember(out, m.Name, m.Value)
+		isEcho = isEcho || string(m.Name) == "request" && string(m.Value) == `"echo"`
+		out = appendMember(out, string(m.Name), m.Value)
 	}
 	if !isEcho {
 		return nil, fmt.Errorf("%w: request is not echo", ErrMalformed)

@@ -8,11 +8,12 @@ import (
 	"net/netip"
 	"strconv"
 	"strings"
-	"sync"
+	"unicode/utf8"
 
 	"github.com/go-json-experiment/json/jsontext"
 
 	"authnzerver/api"
+	"authnzerver/internal/jsonobject"
 )
 
 // Errors of reading a request. Use errors.Is.
@@ -40,12 +41,14 @@ type Incoming struct {
 	// member client_ipaddr, else the body's client_ipaddr, else the body's
 	// ip_address; empty when there is none.
 	ClientAddr string
-	// Peer is the address that the request came from, the frontend's; empty
+	// Peer is the address that the request came from, the frontend's; zero
 	// when it is not known. Parse leaves it to its caller.
-	Peer string
+	Peer netip.Addr
 	// Long takes a reply that is too long to be kept in memory; nil when all must be.
 	// Parse leaves it to its caller.
 	Long LongReply
+
+	space [8]api.Member // for Body, enough for what most clients send
 }
 
 // A LongReply is where a reply goes that is too long to be kept in memory.
@@ -55,61 +58,63 @@ type LongReply interface {
 }
 
 // Parse reads the text of an opened envelope. Duplicate members, members that
-// differ from a known one only in letter case, and trailing data are refused.
-func Parse(text []byte) (*Incoming, error) {
+// differ from a known one only in letter case, and trailing data are refused. What in
+// held before is dropped, and when it fails, it holds nothing of use.
+func Parse(text []byte, in *Incoming) error {
+	*in = Incoming{}
 	var space [8]api.Member // enough for what clients send
 	members, err := split(space[:0], text)
 	if err != nil {
-		return nil, err
+		return err
 	}
-	var in Incoming
 	var body jsontext.Value
 	for i := range members {
 		m := &members[i]
-		for _, known := range [...]string{"request", "reqid", "body", "client_ipaddr"} {
-			if m.Name != known && strings.EqualFold(m.Name, known) {
-				return nil, fmt.Errorf("%w: the member %s is spelled in another letter case", ErrMalformed, known)
-			}
-		}
-		switch m.Name {
+		switch string(m.Name) {
 		case "request":
 			in.Request, err = unquote(m.Value)
 		case "reqid":
 			in.ReqID = m.Value
-			if !m.Value.IsValid() {
+			if !clean(m.Value) {
 				err = errUnclean
 			}
 		case "body":
 			body = m.Value
 		case "client_ipaddr":
 			in.ClientAddr = addrOf(m.Value)
+		default:
+			for _, known := range [...]string{"request", "reqid", "body", "client_ipaddr"} {
+				if strings.EqualFold(string(m.Name), known) {
+					return fmt.Errorf("%w: the member %s is spelled in another letter case", ErrMalformed, known)
+				}
+			}
 		}
 		if err != nil {
-			return nil, fmt.Errorf("%w: %s: %w", ErrMalformed, m.Name, err)
+			return fmt.Errorf("%w: %s: %w", ErrMalformed, m.Name, err)
 		}
 	}
 	switch {
 	case in.Request == "":
-		return nil, fmt.Errorf("%w: request is missing", ErrMalformed)
+		return fmt.Errorf("%w: request is missing", ErrMalformed)
 	case in.Request == "echo":
-		return nil, fmt.Errorf("%w: echo is a path of its own", ErrMalformed)
+		return fmt.Errorf("%w: echo is a path of its own", ErrMalformed)
 	case in.ReqID == nil || in.ReqID.Kind() == 'n':
-		return nil, fmt.Errorf("%w: reqid is missing", ErrMalformed)
+		return fmt.Errorf("%w: reqid is missing", ErrMalformed)
 	case body == nil || body.Kind() != '{':
-		return nil, fmt.Errorf("%w: body is not an object", ErrMalformed)
+		return fmt.Errorf("%w: body is not an object", ErrMalformed)
 	}
-	in.Body, err = appendMembers(make([]api.Member, 0, 8), body)
+	in.Body, err = jsonobject.AppendMembers(in.space[:0], body)
 	if err != nil {
-		return nil, fmt.Errorf("%w: body: %w", ErrMalformed, err)
+		return fmt.Errorf("%w: body: %w", ErrMalformed, err)
 	}
 	for _, name := range [...]string{"client_ipaddr", "ip_address"} {
 		for i := range in.Body {
-			if in.ClientAddr == "" && in.Body[i].Name == name {
+			if in.ClientAddr == "" && string(in.Body[i].Name) == name {
 				in.ClientAddr = addrOf(in.Body[i].Value)
 			}
 		}
 	}
-	return &in, nil
+	return nil
 }
 
 // split reads the outer object.
@@ -125,7 +130,7 @@ func split(members []api.Member, text []byte) ([]api.Member, error) {
 	default:
 		return nil, fmt.Errorf("%w: not JSON", ErrNotAuthentic)
 	}
-	members, err := appendMembers(members, value)
+	members, err := jsonobject.AppendMembers(members, value)
 	if err != nil {
 		return nil, fmt.Errorf("%w: not JSON: %w", ErrNotAuthentic, err)
 	}
@@ -134,7 +139,7 @@ func split(members []api.Member, text []byte) ([]api.Member, error) {
 	}
 	for i := range members {
 		for j := range i {
-			if members[i].Name == members[j].Name {
+			if bytes.Equal(members[i].Name, members[j].Name) {
 				return nil, fmt.Errorf("%w: duplicate member", ErrMalformed)
 			}
 		}
@@ -171,76 +176,41 @@ func isZero(number string) bool {
 // lenient accepts what the parameters' own checks find and name.
 var lenient = []jsontext.Options{jsontext.AllowDuplicateNames(true), jsontext.AllowInvalidUTF8(true)}
 
-// A splitter is a decoder that is used again and again.
-type splitter struct {
-	jsontext.Decoder
-	text bytes.Buffer
-}
-
-var splitters = sync.Pool{New: func() any { return new(splitter) }}
-
-// release forgets the text, which may hold a password.
-func (d *splitter) release() {
-	d.text = bytes.Buffer{}
-	d.Reset(&d.text)
-	splitters.Put(d)
-}
-
-// appendMembers splits an object into its members, which refer to its text.
-func appendMembers(members []api.Member, object jsontext.Value) ([]api.Member, error) {
-	d := splitters.Get().(*splitter)
-	defer d.release()
-	d.text = *bytes.NewBuffer(object)
-	d.Reset(&d.text, lenient...)
-	_, err := d.ReadToken()
-	if err != nil {
-		return nil, plain(err)
-	}
-	for d.PeekKind() == '"' {
-		name, err := d.ReadToken()
-		if err != nil {
-			return nil, plain(err)
-		}
-		m := api.Member{Name: name.String()}
-		value, err := d.ReadValue()
-		if err != nil {
-			return nil, plain(err)
-		}
-		end := d.InputOffset()
-		m.Value = object[end-int64(len(value)) : end]
-		members = append(members, m)
-	}
-	_, err = d.ReadToken()
-	if err != nil {
-		return nil, plain(err)
-	}
-	_, err = d.ReadToken()
-	if !errors.Is(err, io.EOF) {
-		return nil, errors.New("trailing data")
-	}
-	return members, nil
-}
-
-// plain keeps where a syntax error is and drops what stands there, which may
-// be a password.
-func plain(err error) error {
-	var syntax *jsontext.SyntacticError
-	if errors.As(err, &syntax) {
-		return fmt.Errorf("syntax error at byte %d", syntax.ByteOffset)
-	}
-	return errors.New("syntax error")
-}
-
 func unquote(value jsontext.Value) (string, error) {
 	if value.Kind() != '"' {
 		return "", errors.New("not a string")
 	}
-	var short [64]byte
-	text, err := jsontext.AppendUnquote(short[:0], value)
+	if inner := value[1 : len(value)-1]; isPlain(inner) {
+		return string(inner), nil
+	}
+	text, err := jsontext.AppendUnquote(nil, value)
 	if err != nil {
 		return "", errors.New("not UTF-8")
 	}
 	return string(text), nil
+}
+
+// isPlain reports whether the inside of a string stands for itself.
+func isPlain(inner []byte) bool {
+	for _, c := range inner {
+		if c == '\\' || c >= utf8.RuneSelf {
+			return false
+		}
+	}
+	return true
+}
+
+// clean reports whether a value of sound syntax has no duplicate names and nothing
+// that is not UTF-8.
+func clean(value jsontext.Value) bool {
+	switch value.Kind() {
+	case '{', '[':
+		return value.IsValid()
+	case '"':
+		return isPlain(value[1:len(value)-1]) || value.IsValid()
+	default:
+		return true
+	}
 }
 
 // addrOf returns a client's address in canonical form, or as it was sent when
@@ -259,6 +229,10 @@ func addrOf(value jsontext.Value) string {
 	}
 	addr, err := netip.ParseAddr(text)
 	if err != nil {
+		return text
+	}
+	var canonical [longest]byte
+	if string(addr.Unmap().AppendTo(canonical[:0])) == text {
 		return text
 	}
 	return addr.Unmap().String()

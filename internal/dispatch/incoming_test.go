@@ -12,6 +12,12 @@ import (
 	"authnzerver/internal/dispatch"
 )
 
+// parse reads a request into a new Incoming.
+func parse(text []byte) (*dispatch.Incoming, error) {
+	in := new(dispatch.Incoming)
+	return in, dispatch.Parse(text, in)
+}
+
 func TestParse(t *testing.T) {
 	notAuthentic, malformed := dispatch.ErrNotAuthentic, dispatch.ErrMalformed
 	deep := func(n int) string { return strings.Repeat("[", n) + strings.Repeat("]", n) }
@@ -105,7 +111,7 @@ func TestParse(t *testing.T) {
 		{"a mebibyte of members in the body", `{"request": "user-list", "reqid": 1, "body": {` + manyMembers(80_000) + `}}`, nil},
 	} {
 		t.Run(test.name, func(t *testing.T) {
-			in, err := dispatch.Parse([]byte(test.text))
+			in, err := parse([]byte(test.text))
 			if !errors.Is(err, test.want) {
 				t.Fatalf("%v, want %v", err, test.want)
 			}
@@ -125,13 +131,13 @@ func manyMembers(n int) string {
 }
 
 func TestParsed(t *testing.T) {
-	in, err := dispatch.Parse([]byte(`{"body": {"b": {"x" : [1, 2]}, "\u0061": null, "b": "\u00e9"}, "reqid": {"n" :1.50},"request":"user\u002dlist", "more": 1}`))
+	in, err := parse([]byte(`{"body": {"b": {"x" : [1, 2]}, "\u0061": null, "b": "\u00e9"}, "reqid": {"n" :1.50},"request":"user\u002dlist", "more": 1}`))
 	if err != nil {
 		t.Fatal(err)
 	}
 	var members []string
 	for _, m := range in.Body {
-		members = append(members, m.Name+"="+string(m.Value))
+		members = append(members, string(m.Name)+"="+string(m.Value))
 	}
 	want := []string{`b={"x" : [1, 2]}`, `a=null`, `b="\u00e9"`}
 	if diff := cmp.Diff(want, members); diff != "" {
@@ -156,7 +162,7 @@ func TestErrorsHoldNoValues(t *testing.T) {
 		secret,
 		`{"request": "user-login", "reqid": 1, "body": {"password": "` + secret + "\x01\"}}",
 	} {
-		_, err := dispatch.Parse([]byte(text))
+		_, err := parse([]byte(text))
 		if err == nil {
 			t.Errorf("%s was accepted", text)
 			continue
@@ -189,7 +195,7 @@ func TestClientAddr(t *testing.T) {
 		if test.outer != "" {
 			text += ", " + test.outer
 		}
-		in, err := dispatch.Parse([]byte(text + "}"))
+		in, err := parse([]byte(text + "}"))
 		if err != nil {
 			t.Errorf("%s: %v", text, err)
 			continue
@@ -209,7 +215,7 @@ func FuzzParse(f *testing.F) {
 		f.Add([]byte(text))
 	}
 	f.Fuzz(func(t *testing.T, text []byte) {
-		in, err := dispatch.Parse(text)
+		in, err := parse(text)
 		if err != nil {
 			if !errors.Is(err, dispatch.ErrNotAuthentic) && !errors.Is(err, dispatch.ErrMalformed) {
 				t.Errorf("unclassified: %v", err)

@@ -149,11 +149,11 @@ func (l *Limits) charge(ctx context.Context, name string, in *Incoming) error {
 // the limits.
 func (in *Incoming) Network() string {
 	if in.ClientAddr == "" {
-		return limit.Network(in.Peer)
+		return limit.Network(in.Peer.String())
 	}
 	network := limit.Network(in.ClientAddr)
 	if network == "" {
-		network = "no address, from " + limit.Network(in.Peer)
+		network = "no address, from " + limit.Network(in.Peer.String())
 	}
 	return network
 }
@@ -161,7 +161,7 @@ func (in *Incoming) Network() string {
 // text returns the string in the first member of the body with this name.
 func (in *Incoming) text(name string) (string, bool) {
 	for i := range in.Body {
-		if in.Body[i].Name == name {
+		if string(in.Body[i].Name) == name {
 			text, err := unquote(in.Body[i].Value)
 			return text, err == nil
 		}

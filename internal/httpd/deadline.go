@@ -6,8 +6,8 @@ import (
 	"time"
 )
 
-// A deadline is a context that ends after a while, as one of
-// [context.WithTimeout] does, but that starts no timer before somebody asks
+// A deadline is a context that ends at a moment, as one of
+// [context.WithDeadline] does, but that starts no timer before somebody asks
 // for its end. Most requests only read what is in memory and never ask, and
 // the timer would be a good part of the work for them.
 type deadline struct {
@@ -19,8 +19,8 @@ type deadline struct {
 	stop  context.CancelFunc
 }
 
-func newDeadline(parent context.Context, after time.Duration) *deadline {
-	return &deadline{Context: parent, at: time.Now().Add(after)}
+func newDeadline(parent context.Context, at time.Time) *deadline {
+	return &deadline{Context: parent, at: at}
 }
 
 // asked returns the context with the timer.

@@ -33,7 +33,7 @@ func TestDeadline(t *testing.T) {
 				parent, stop := context.WithTimeout(context.WithValue(t.Context(), key{}, "value"), test.parent)
 				defer stop()
 				time.AfterFunc(test.cancel, stop)
-				d := newDeadline(parent, after)
+				d := newDeadline(parent, time.Now().Add(after))
 				defer d.release()
 				if at, ok := d.Deadline(); !ok || at.Sub(start) != min(after, test.parent) {
 					t.Errorf("Deadline is after %v, %v", at.Sub(start), ok)
@@ -63,7 +63,7 @@ func TestDeadline(t *testing.T) {
 // The bubble would deadlock if its timer, or a goroutine, stayed behind.
 func TestDeadlineRelease(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		d := newDeadline(t.Context(), time.Hour)
+		d := newDeadline(t.Context(), time.Now().Add(time.Hour))
 		child, stop := context.WithCancel(d)
 		defer stop()
 		if child.Err() != nil || d.Err() != nil {
@@ -73,6 +73,6 @@ func TestDeadlineRelease(t *testing.T) {
 		if child.Err() != context.Canceled || d.Err() != context.Canceled {
 			t.Errorf("Err is %v and %v after release, want Canceled", child.Err(), d.Err())
 		}
-		newDeadline(t.Context(), time.Hour).release() // nobody asked
+		newDeadline(t.Context(), time.Now().Add(time.Hour)).release() // nobody asked
 	})
 }

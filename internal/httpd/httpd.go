@@ -5,7 +5,6 @@ package httpd
 
 import (
 	"bytes"
-	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -124,7 +123,7 @@ func (h *Handler) Server() *http.Server {
 // ServeHTTP answers one request and logs it.
 func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	record := &event.Record{Started: h.Now()}
-	deadline := newDeadline(r.Context(), requestTime)
+	deadline := newDeadline(r.Context(), record.Started.Add(requestTime))
 	defer deadline.release()
 	ctx := event.NewContext(deadline, record)
 	defer func() {
@@ -193,22 +192,30 @@ func refused(ctx context.Context, status int, reason string) int {
 }
 
 func refuse(w http.ResponseWriter, status int) int {
-	return write(w, status, "text/plain; charset=UTF-8", []byte(refusals[status]))
+	return write(w, status, plainText, []byte(refusals[status]))
 }
 
-func write(w http.ResponseWriter, status int, contentType string, body []byte) int {
+func write(w http.ResponseWriter, status int, contentType []string, body []byte) int {
 	setHeader(w, contentType)
-	w.Header().Set("Content-Length", strconv.Itoa(len(body)))
+	w.Header()["Content-Length"] = []string{strconv.Itoa(len(body))}
 	w.WriteHeader(status)
 	_, _ = w.Write(body) // it fails when the client has gone, who is the only one to tell
 	return status
 }
 
-func setHeader(w http.ResponseWriter, contentType string) {
+// Values of headers, made once for all answers.
+var (
+	plainText = []string{"text/plain; charset=UTF-8"}
+	jsonText  = []string{"application/json; charset=UTF-8"}
+	noStore   = []string{"no-store"}
+	noSniff   = []string{"nosniff"}
+)
+
+func setHeader(w http.ResponseWriter, contentType []string) {
 	header := w.Header()
-	header.Set("Content-Type", contentType)
-	header.Set("Cache-Control", "no-store")
-	header.Set("X-Content-Type-Options", "nosniff")
+	header["Content-Type"] = contentType
+	header["Cache-Control"] = noStore
+	header["X-Content-Type-Options"] = noSniff
 }
 
 // A scratch holds the buffers of one request between uses.
@@ -217,6 +224,7 @@ type scratch struct {
 	reply  []byte
 	sealed []byte
 	long   longReply
+	in     dispatch.Incoming
 }
 
 // maxKept is the largest buffer that is kept for the next request, in bytes.
@@ -229,7 +237,7 @@ const maxAhead = 16 << 10
 var scratches = sync.Pool{New: func() any { return new(scratch) }}
 
 func (s *scratch) release() {
-	s.long = longReply{}
+	s.long, s.in = longReply{}, dispatch.Incoming{} // which may hold a password
 	if s.body.Cap() <= maxKept && cap(s.reply) <= maxKept && cap(s.sealed) <= 4*maxKept {
 		s.body.Reset()
 		scratches.Put(s)
@@ -258,7 +266,7 @@ func (h *Handler) request(ctx context.Context, w http.ResponseWriter, r *http.Re
 	defer s.release()
 	setRetryAfter(w, outcome.RetryAfter)
 	s.sealed = h.Keys.AppendSeal(s.sealed[:0], s.reply, key, h.Now())
-	return write(w, http.StatusOK, "text/plain; charset=UTF-8", s.sealed)
+	return write(w, http.StatusOK, plainText, s.sealed)
 }
 
 // answer leaves the reply in the scratch and returns the key to seal it with. A
@@ -268,12 +276,17 @@ func (h *Handler) answer(ctx context.Context, w http.ResponseWriter, r *http.Req
 	if status != 0 {
 		return 0, outcome, status
 	}
-	in, err := dispatch.Parse(message.Plaintext)
+	in := &s.in
+	err := dispatch.Parse(message.Plaintext, in)
 	if err != nil {
 		return 0, outcome, failed(ctx, err)
 	}
-	in.Peer = peerOf(r).String()
-	event.From(ctx).SetClient(cmp.Or(in.ClientAddr, in.Peer))
+	in.Peer = peerOf(r)
+	client := in.ClientAddr
+	if client == "" {
+		client = in.Peer.String()
+	}
+	event.From(ctx).SetClient(client)
 	s.long = longReply{handler: h, ctx: ctx, w: w, key: message.Key}
 	in.Long = &s.long
 	reply, outcome, err := h.Do(ctx, s.reply[:0], in)
@@ -326,7 +339,11 @@ func (h *Handler) open(ctx context.Context, w http.ResponseWriter, r *http.Reque
 	if r.ContentLength > 0 {
 		s.body.Grow(int(min(r.ContentLength, maxAhead)) + bytes.MinRead)
 	}
-	_, err := s.body.ReadFrom(http.MaxBytesReader(w, r.Body, MaxBody))
+	body := r.Body
+	if r.ContentLength < 0 { // else net/http reads no more than was declared
+		body = http.MaxBytesReader(w, body, MaxBody)
+	}
+	_, err := s.body.ReadFrom(body)
 	if err != nil {
 		return wire.Message{}, unread(ctx, err)
 	}
@@ -405,7 +422,7 @@ func (h *Handler) health(ctx context.Context, w http.ResponseWriter, r *http.Req
 	if err != nil {
 		return refuse(w, failed(ctx, fmt.Errorf("encode health: %w", err)))
 	}
-	return write(w, status, "application/json; charset=UTF-8", text)
+	return write(w, status, jsonText, text)
 }
 
 // echo answers POST /echo: the request itself, sealed, for trying out a
@@ -424,5 +441,5 @@ func (h *Handler) echo(ctx context.Context, w http.ResponseWriter, r *http.Reque
 	if err != nil {
 		return refuse(w, failed(ctx, err))
 	}
-	return write(w, http.StatusOK, "text/plain; charset=UTF-8", h.Keys.AppendSeal(nil, reply, message.Key, h.Now()))
+	return write(w, http.StatusOK, plainText, h.Keys.AppendSeal(nil, reply, message.Key, h.Now()))
 }

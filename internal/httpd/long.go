@@ -35,7 +35,7 @@ func (l *longReply) Begin() (io.Writer, error) {
 	// Only a writer that is no connection, as tests have, cannot be given the
 	// time; it needs none.
 	_ = http.NewResponseController(l.w).SetWriteDeadline(l.handler.Now().Add(longTime))
-	setHeader(l.w, "text/plain; charset=UTF-8")
+	setHeader(l.w, plainText)
 	l.w.WriteHeader(http.StatusOK)
 	var err error
 	l.sealer, err = l.handler.Keys.NewSealer(toClient{l}, l.key, l.handler.Now())

@@ -18,8 +18,8 @@ const (
 	growth = 400
 	// besides is how much memory the server may use beside password hashes
 	// before it collects more often, in bytes: full caches and a full window
-	// of seen messages take about 180 MB.
-	besides = 256 << 20
+	// of seen messages take about 300 MB.
+	besides = 384 << 20
 )
 
 // Tune sets when garbage is collected. hashing is how much memory the password

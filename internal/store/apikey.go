@@ -51,6 +51,7 @@ type APIKey struct {
 	Refresh RefreshToken
 
 	lastUse lastUse
+	memo    memo
 }
 
 // A RefreshToken is what is stored of a refresh token.
@@ -116,7 +117,7 @@ func scanKey(row interface{ Scan(dest ...any) error }) (*APIKey, error) {
 // APIKey returns the key of either kind with this digest, from memory when it
 // is there, as fresh as [Store.Session] promises. It may have expired.
 func (s *Store) APIKey(ctx context.Context, digest token.Digest) (*APIKey, error) {
-	err := s.checkForeignWrites(ctx)
+	err := s.checkForeignWrites(ctx, s.now())
 	if err != nil {
 		return nil, err
 	}
@@ -130,6 +131,13 @@ func (s *Store) APIKey(ctx context.Context, digest token.Digest) (*APIKey, error
 		return nil, fmt.Errorf("read API key: %w", err)
 	}
 	return key, nil
+}
+
+// Remembers reports whether the key with this digest is in memory, so that reading it
+// costs no query.
+func (s *Store) Remembers(digest token.Digest) bool {
+	_, ok := s.cache.keys.GetIfPresent(digest)
+	return ok
 }
 
 // APIKey returns the key of either kind with this digest. It may have expired.

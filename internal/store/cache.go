@@ -2,14 +2,16 @@ package store
 
 import (
 	"sync"
+	"sync/atomic"
 
 	"github.com/maypok86/otter/v2"
 
 	"authnzerver/internal/token"
 )
 
-// Sizes of the cache in rows. A session takes about 400 bytes, a key 600, and
-// a user about 1 KiB, so that a full cache stays under 100 MB.
+// Sizes of the cache in rows. A session takes about 400 bytes, a key 600, and a user
+// about 1 KiB; the replies that go with sessions and keys are another 1 KiB and 500
+// bytes. A full cache stays under 220 MB.
 const (
 	cachedSessions = 100_000
 	cachedKeys     = 50_000
@@ -39,6 +41,22 @@ func newCache() *cache {
 		users:    otter.Must(&otter.Options[int64, *User]{MaximumSize: cachedUsers}),
 	}
 }
+
+// A memo is what a caller has derived from a cached row. It is forgotten with the row.
+type memo struct{ atomic.Value }
+
+// Memo returns what SetMemo was given last; nil if it was not called.
+func (s *Session) Memo() any { return s.memo.Load() }
+
+// SetMemo keeps a value with the session for as long as that is in memory. All values
+// have the same type, which is not nil.
+func (s *Session) SetMemo(value any) { s.memo.Store(value) }
+
+// Memo returns what SetMemo was given last; nil if it was not called.
+func (k *APIKey) Memo() any { return k.memo.Load() }
+
+// SetMemo keeps a value with the key as [Session.SetMemo] does.
+func (k *APIKey) SetMemo(value any) { k.memo.Store(value) }
 
 // now returns the generation, to be read before the database is.
 func (c *cache) now() uint64 {

@@ -27,6 +27,7 @@ type Session struct {
 	LastSeen time.Time
 
 	lastUse lastUse
+	memo    memo
 }
 
 const sessionColumns = "session_token, session_id, ip_address, user_agent, user_id, created, expires, extra_info_json, last_seen"
@@ -65,7 +66,8 @@ func (t *Tx) scanSession(row interface{ Scan(dest ...any) error }) (*Session, er
 // older than the last change by another process, and on a server than 0.9 s and the
 // time of a query.
 func (s *Store) Session(ctx context.Context, digest token.Digest) (*Session, *User, error) {
-	err := s.checkForeignWrites(ctx)
+	now := s.now()
+	err := s.checkForeignWrites(ctx, now)
 	if err != nil {
 		return nil, nil, err
 	}
@@ -77,7 +79,7 @@ func (s *Store) Session(ctx context.Context, digest token.Digest) (*Session, *Us
 	if err != nil {
 		return nil, nil, fmt.Errorf("read session: %w", err)
 	}
-	if !session.Expires.After(s.now()) {
+	if !session.Expires.After(now) {
 		return nil, nil, fmt.Errorf("read session: expired: %w", ErrNotFound)
 	}
 	user, err := s.user(ctx, session.UserID)

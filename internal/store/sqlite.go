@@ -138,9 +138,8 @@ func (s *Store) noticeForeignWrites(ctx context.Context, q interface {
 const foreignCheckEvery = 500 * time.Millisecond
 
 // checkFile looks for writes of other processes when nobody has for a while.
-func (s *Store) checkFile(ctx context.Context) error {
-	last := s.foreignCheck.Load()
-	now := s.now().UnixNano()
+func (s *Store) checkFile(ctx context.Context, at time.Time) error {
+	last, now := s.foreignCheck.Load(), at.UnixNano()
 	if since := now - last; since >= 0 && since < int64(foreignCheckEvery) {
 		return nil
 	}

@@ -60,7 +60,7 @@ func scanUser(row interface{ Scan(dest ...any) error }) (*User, error) {
 // User returns the user with this id, from memory when it is there, as fresh
 // as [Store.Session] promises.
 func (s *Store) User(ctx context.Context, id int64) (*User, error) {
-	err := s.checkForeignWrites(ctx)
+	err := s.checkForeignWrites(ctx, s.now())
 	if err != nil {
 		return nil, err
 	}

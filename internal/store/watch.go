@@ -94,13 +94,13 @@ func (s *Store) startWatching(ctx context.Context) error {
 }
 
 // checkForeignWrites sees to it that what is in memory is not older than it may
-// be. Without requests it does nothing.
-func (s *Store) checkForeignWrites(ctx context.Context) error {
+// be now. Without requests it does nothing.
+func (s *Store) checkForeignWrites(ctx context.Context, now time.Time) error {
 	if s.url.Dialect == dburl.SQLite {
-		return s.checkFile(ctx)
+		return s.checkFile(ctx, now)
 	}
-	age := func() time.Duration { return time.Duration(s.now().UnixNano() - s.watch.done.Load()) }
-	since := age()
+	age := func(now time.Time) time.Duration { return time.Duration(now.UnixNano() - s.watch.done.Load()) }
+	since := age(now)
 	if since >= 0 && since < lookEvery {
 		return nil
 	}
@@ -117,7 +117,7 @@ func (s *Store) checkForeignWrites(ctx context.Context) error {
 		}
 	}
 	defer func() { <-s.watch.turn }()
-	since = age()
+	since = age(s.now())
 	if since >= 0 && since < lookEvery {
 		return nil // another request has looked
 	}

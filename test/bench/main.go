@@ -32,6 +32,7 @@ type plan struct {
 	connections int
 	stepTime    time.Duration
 	only        string
+	requests    string
 	databases   string
 	users       int
 	json        string
@@ -67,6 +68,7 @@ func run(ctx context.Context, args []string) error {
 	flags.IntVar(&p.connections, "connections", 64, "how many keep-alive connections send requests, each one after the other")
 	flags.DurationVar(&p.stepTime, "step", 15*time.Second, "how long each rate of logins is offered")
 	flags.StringVar(&p.only, "only", "", "requests or overload, to measure nothing else; or sizes, to compare a large database with a small one")
+	flags.StringVar(&p.requests, "requests", "", "the names of the requests to measure, all if empty")
 	flags.StringVar(&p.databases, "databases", "sqlite,postgresql", "the kinds of the databases whose sizes are compared")
 	flags.IntVar(&p.users, "users", largeSize, "how many users the large one has")
 	flags.StringVar(&p.json, "json", "", "a file for the results, as JSON")

@@ -11,6 +11,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"slices"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -138,10 +139,16 @@ func (b *bench) measureServer(ctx context.Context) (err error) {
 		}},
 		{api.SessionNew.Spec().Name, false, func(int) any { return newSession() }},
 	} {
+		if b.requests != "" && !slices.Contains(strings.Split(b.requests, ","), request.name) {
+			continue
+		}
 		err := b.throughput(ctx, request.name, request.required, request.params)
 		if err != nil {
 			return fmt.Errorf("%s: %w", request.name, err)
 		}
+	}
+	if b.requests != "" {
+		return nil
 	}
 	err = b.memory(ctx, "memory after this load, idle for "+idleLong.String(), idleLong, false)
 	if err != nil {
