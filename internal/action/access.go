@@ -61,10 +61,11 @@ func (s *Server) keyGrants(ctx context.Context, p *api.UserCheckAccessParams) er
 
 // presentedKey returns the valid key that a user presented.
 func (s *Server) presentedKey(ctx context.Context, userID int64, presented *api.APIKey) (*store.APIKey, error) {
-	if !s.mayBeKey(presented.Token) {
+	digest, ok := s.mayBeKey(presented.Token)
+	if !ok {
 		return nil, api.Fail(api.CodeKeyNotValid)
 	}
-	key, err := s.keyFrom(ctx, presented, store.KeyOfSession, store.KeySessionless)
+	key, err := s.keyFrom(ctx, digest, presented, store.KeyOfSession, store.KeySessionless)
 	if err == nil && key.UserID != userID {
 		err = api.Fail(api.CodeKeyNotValid)
 	}

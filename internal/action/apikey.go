@@ -79,10 +79,10 @@ func stillInRole(ctx context.Context, tx *store.Tx, c keyCaller, denied api.Code
 }
 
 // keyFrom returns the key of one of these kinds that was presented, unless it
-// is unknown, of another user or role, or outside its lifetime. Callers ask
-// mayBeKey first.
-func (s *Server) keyFrom(ctx context.Context, presented *api.APIKey, kinds ...store.KeyKind) (*store.APIKey, error) {
-	key, err := s.Store.APIKey(ctx, token.Sum(string(presented.Token)))
+// is unknown, of another user or role, or outside its lifetime. The digest is what
+// mayBeKey returned.
+func (s *Server) keyFrom(ctx context.Context, digest token.Digest, presented *api.APIKey, kinds ...store.KeyKind) (*store.APIKey, error) {
+	key, err := s.Store.APIKey(ctx, digest)
 	if err != nil {
 		return nil, failWhen(err, store.ErrNotFound, api.CodeKeyNotValid)
 	}
@@ -106,9 +106,11 @@ func begun(issued, notBefore, now time.Time) bool {
 	return !notBefore.After(issued) || !notBefore.After(now)
 }
 
-// mayBeKey reports whether it is worth looking for a key in the database.
-func (s *Server) mayBeKey(t api.Secret) bool {
-	return s.Store.Remembers(token.Sum(string(t))) || s.Tokens.Made(token.APIKey, string(t)) || s.Store.HasOldKeys() && token.Old(string(t))
+// mayBeKey returns the digest of a key's token, and whether it is worth looking for it
+// in the database.
+func (s *Server) mayBeKey(t api.Secret) (token.Digest, bool) {
+	digest := token.Sum(string(t))
+	return digest, s.Store.Remembers(digest) || s.Tokens.Made(token.APIKey, string(t)) || s.Store.HasOldKeys() && token.Old(string(t))
 }
 
 // belongs reports whether a stored key is the presented one and of one of
@@ -130,14 +132,15 @@ func (s *Server) verifyKey(ctx context.Context, presented *api.APIKey, kind stor
 		return nil, api.Fail(api.CodeNotAllowedOnKey)
 	}
 	// Before the users are looked up: what cannot be a key costs no query.
-	if !s.mayBeKey(presented.Token) {
+	digest, ok := s.mayBeKey(presented.Token)
+	if !ok {
 		return nil, api.Fail(api.CodeKeyNotValid)
 	}
 	err := s.bothActive(ctx, c, presented.UserID, api.CodeNotAllowedOnKey)
 	if err != nil {
 		return nil, err
 	}
-	return s.keyFrom(ctx, presented, kind)
+	return s.keyFrom(ctx, digest, presented, kind)
 }
 
 func (s *Server) verified(key *store.APIKey, scope api.Strict[api.Null[string]]) (api.APIKeyVerifyResult, error) {
@@ -186,7 +189,7 @@ func (s *Server) APIKeyVerify(ctx context.Context, p *api.APIKeyVerifyParams) (a
 	c := keyCaller{p.UserID.Value, p.UserRole.Value}
 	switch {
 	case !p.UserID.Set && !p.UserRole.Set:
-		if !s.mayBeKey(p.APIKeyDict.Token) {
+		if _, ok := s.mayBeKey(p.APIKeyDict.Token); !ok {
 			return api.APIKeyVerifyResult{}, api.Fail(api.CodeKeyNotValid)
 		}
 		owner, err := s.userByID(ctx, p.APIKeyDict.UserID)
@@ -466,7 +469,7 @@ func (s *Server) revokeKey(ctx context.Context, presented *api.APIKey, kind stor
 	if err != nil {
 		return err
 	}
-	if !s.mayBeKey(presented.Token) {
+	if _, ok := s.mayBeKey(presented.Token); !ok {
 		return api.Fail(api.CodeKeyNotFound)
 	}
 	return s.Store.Update(ctx, func(ctx context.Context, tx *store.Tx) error {
@@ -557,7 +560,7 @@ func (s *Server) APIKeyRefreshNoSession(ctx context.Context, p *api.APIKeyRefres
 	c := keyCaller{p.UserID, p.UserRole}
 	event.From(ctx).SetUser(c.userID)
 	event.From(ctx).SetTarget(p.APIKeyDict.UserID)
-	if !s.mayBeKey(p.APIKeyDict.Token) {
+	if _, ok := s.mayBeKey(p.APIKeyDict.Token); !ok {
 		return api.APIKeyNewNoSessionResult{}, api.Fail(api.CodeRefreshNotAvailable)
 	}
 	hashed, err := s.checkHashedRefresh(ctx, p)

@@ -5,7 +5,9 @@ package jsonobject
 
 import (
 	"bytes"
+	"encoding/binary"
 	"fmt"
+	"math/bits"
 	"unicode/utf8"
 
 	"github.com/go-json-experiment/json/jsontext"
@@ -183,7 +185,7 @@ func elements(text []byte, i, depth int) (end int, ok bool) {
 }
 
 func quoted(text []byte, i int) (end int, ok bool) {
-	for i++; i < len(text); i++ {
+	for i = plain(text, i+1); i < len(text); i = plain(text, i+1) {
 		switch c := text[i]; {
 		case c == '"':
 			return i + 1, true
@@ -209,6 +211,25 @@ func quoted(text []byte, i int) (end int, ok bool) {
 		}
 	}
 	return i, false
+}
+
+// plain passes over bytes that are neither a quote, nor a backslash, nor a control
+// character, eight at a time. In each of the words of eight bytes below, the highest
+// bit of the first byte that is one comes out set, and maybe those of later ones.
+func plain(text []byte, i int) int {
+	const ones, highest = 0x0101010101010101, 0x8080808080808080
+	for ; len(text)-i >= 8; i += 8 {
+		word := binary.LittleEndian.Uint64(text[i:])
+		quotes, backslashes := word^ones*'"', word^ones*'\\'
+		found := ((word-ones*' ')&^word | (quotes-ones)&^quotes | (backslashes-ones)&^backslashes) & highest
+		if found != 0 {
+			return i + bits.TrailingZeros64(found)/8
+		}
+	}
+	for i < len(text) && text[i] != '"' && text[i] != '\\' && text[i] >= ' ' {
+		i++
+	}
+	return i
 }
 
 func isHex(c byte) bool {

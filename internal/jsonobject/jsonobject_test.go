@@ -3,6 +3,7 @@ package jsonobject_test
 import (
 	"bytes"
 	"errors"
+	"fmt"
 	"io"
 	"strings"
 	"testing"
@@ -149,25 +150,32 @@ func TestFlat(t *testing.T) {
 }
 
 func BenchmarkAppendMembers(b *testing.B) {
-	text := []byte(`{"user_id": 1, "user_role": "superuser", "action": "view", "target_name": "dataset",
-		"target_owner": 2, "target_visibility": "shared", "target_sharedwith": "1"}`)
-	b.Run("here", func(b *testing.B) {
-		b.ReportAllocs()
-		var space [8]jsonobject.Member
-		for b.Loop() {
-			_, err := jsonobject.AppendMembers(space[:0], text)
-			if err != nil {
-				b.Fatal(err)
+	for _, text := range []string{
+		`{"user_id": 1, "user_role": "superuser", "action": "view", "target_name": "dataset",
+			"target_owner": 2, "target_visibility": "shared", "target_sharedwith": "1"}`,
+		`{"request": "apikey-verify-nosession", "body": {"apikey_dict": {"iss": "authnzerver", "ver": 1, "uid": 5, "rol": "authenticated",
+			"usa": "Mozilla/5.0 (X11; Linux x86_64; rv:140.0) Gecko/20100101 Firefox/140.0", "aud": "service", "sub": ["/api"], "ipa": "192.0.2.7",
+			"tkn": "authnz_0123456789abcdefghijklmnopqrstuvwxyzABCDEFG", "iat": "2026-01-01T00:00:00.000000", "nbf": "2026-01-01T00:00:00.000000",
+			"exp": "2026-02-01T00:00:00.000000"}, "user_id": 5, "user_role": "authenticated"}, "reqid": 17, "client_ipaddr": "192.0.2.7"}`,
+	} {
+		b.Run(fmt.Sprint("here, bytes ", len(text)), func(b *testing.B) {
+			b.ReportAllocs()
+			var space [8]jsonobject.Member
+			for b.Loop() {
+				_, err := jsonobject.AppendMembers(space[:0], []byte(text))
+				if err != nil {
+					b.Fatal(err)
+				}
 			}
-		}
-	})
-	b.Run("jsontext", func(b *testing.B) {
-		b.ReportAllocs()
-		for b.Loop() {
-			_, err := decoderParts(text)
-			if err != nil {
-				b.Fatal(err)
+		})
+		b.Run(fmt.Sprint("jsontext, bytes ", len(text)), func(b *testing.B) {
+			b.ReportAllocs()
+			for b.Loop() {
+				_, err := decoderParts([]byte(text))
+				if err != nil {
+					b.Fatal(err)
+				}
 			}
-		}
-	})
+		})
+	}
 }

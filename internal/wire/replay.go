@@ -187,9 +187,16 @@ func (w *Replay) kept(stamp, now int64) bool { return stamp >= now-w.length }
 func (w *Replay) add(id [16]byte, stamp int64) {
 	ids := w.ids[stamp]
 	if ids == nil {
-		ids = map[[16]byte]struct{}{}
-		w.ids[stamp] = ids
+		ids = w.begin(stamp)
 	}
 	ids[id] = struct{}{}
 	w.count++
+}
+
+// begin returns the place of the messages of a second, as large as that of the one
+// before, so that it need not grow under load.
+func (w *Replay) begin(stamp int64) map[[16]byte]struct{} {
+	ids := make(map[[16]byte]struct{}, len(w.ids[stamp-1]))
+	w.ids[stamp] = ids
+	return ids
 }
