@@ -81,6 +81,7 @@ type UserCheckLimitResult struct{}
 // limited. With apikey_dict the count is the key's own and not the user's.
 var UserCountLimit = define[UserCountLimitParams, UserCountLimitResult](Spec{
 	Name:     "user-count-limit",
+	Counts:   true,
 	Limit:    LimitUser,
 	Fails:    []Code{CodeLimitCheckFailed, CodeLimitNotCountable, CodeUserNotValid, CodeKeyNotValid, CodeOverLimit},
 	Done:     "The limit lets this pass.",

@@ -35,6 +35,9 @@ type Spec struct {
 	// ReadOnly marks a request that changes nothing. A success that needed no
 	// password hash is then logged at debug level only.
 	ReadOnly bool
+	// Counts marks a request that changes nothing but what was counted against
+	// limits. It is logged like a ReadOnly one.
+	Counts bool
 	// Hashes is the largest number of password hashes one call computes for
 	// passwords of up to 256 characters. Longer ones cost twice as many.
 	Hashes int
@@ -220,7 +223,8 @@ func resultFields(t reflect.Type) []resultField {
 // points, sizes of objects in bytes of their JSON text.
 type bounds struct {
 	min, max int64
-	unit     string // "", "characters" or "bytes"
+	unit     string // "", "characters", "bytes" or "entries"
+	element  *Spec  // of the entries of a List
 }
 
 func (b bounds) String() string {
@@ -255,7 +259,7 @@ func boundsOf(ptr any, tag reflect.StructTag) bounds {
 	case "dict", "Any":
 		b = bounds{max: maxObject, unit: "bytes"}
 	case "list":
-		b = bounds{max: maxEntries, unit: "entries"}
+		b = bounds{max: maxEntries, unit: "entries", element: elementOf(ptr)}
 	case "int", "float":
 		b = anyNumber()
 	default:

@@ -63,6 +63,7 @@ type refRequest struct {
 	Limit    api.LimitClass `json:"limit"`
 	Hashes   int            `json:"hashes"`
 	ReadOnly bool           `json:"read_only"`
+	Counts   bool           `json:"counts"`
 	Addition bool           `json:"addition"`
 	Doc      string         `json:"doc"`
 	Params   []refField     `json:"params"`
@@ -193,7 +194,7 @@ func newReference(t *testing.T) *reference {
 			t.Errorf("%s is declared as %s", spec.Name, decl.variable)
 		}
 		r := refRequest{
-			Name: spec.Name, Aliases: spec.Aliases, Limit: spec.Limit, Hashes: spec.Hashes, ReadOnly: spec.ReadOnly,
+			Name: spec.Name, Aliases: spec.Aliases, Limit: spec.Limit, Hashes: spec.Hashes, ReadOnly: spec.ReadOnly, Counts: spec.Counts,
 			Addition: spec.Addition, Doc: decl.doc, Fails: spec.Fails, Params: []refField{}, Result: []refField{},
 		}
 		for _, p := range spec.Params() {
@@ -221,7 +222,7 @@ func newReference(t *testing.T) *reference {
 
 // family orders the reference by the first word of the requests' names.
 func family(name string) int {
-	return slices.IndexFunc([]string{"session", "user", "apikey", "internal"}, func(f string) bool { return strings.HasPrefix(name, f+"-") })
+	return slices.IndexFunc([]string{"session", "user", "apikey", "check", "internal"}, func(f string) bool { return strings.HasPrefix(name+"-", f+"-") })
 }
 
 // wireTypes describes the JSON form of a Go type in a result. A struct is
@@ -246,6 +247,8 @@ func (ref *reference) wireTypes(src *source, goType ast.Expr) []string {
 			return []string{"datetime", "None"}
 		case "Object":
 			return []string{"dict", "None"}
+		case "Code":
+			return []string{"str"}
 		}
 		if !slices.ContainsFunc(ref.Objects, func(o refObject) bool { return o.Name == typ.Name }) {
 			ref.addObject(src, typ.Name)
@@ -335,6 +338,9 @@ func (r *refRequest) markdown(b *bytes.Buffer) {
 	}
 	if r.ReadOnly {
 		facts = append(facts, "Changes nothing.")
+	}
+	if r.Counts {
+		facts = append(facts, "Changes nothing but what was counted.")
 	}
 	if len(r.Aliases) > 0 {
 		facts = append(facts, "Older name: `"+strings.Join(r.Aliases, "`, `")+"`.")

@@ -27,6 +27,7 @@ const (
 	ProblemText       = "invalid text"
 	ProblemDuplicate  = "duplicate"
 	ProblemLetterCase = "wrong letter case"
+	ProblemNotBeside  = "not allowed beside"
 )
 
 // A Password is a password as the end user typed it. It formats and logs as
@@ -422,6 +423,17 @@ func elemType(ptr any) string {
 		return p.words()[0]
 	}
 	panic(fmt.Sprintf("api: no wire type for %T", ptr))
+}
+
+// elementOf returns what describes the entries of a List, nil for other parameters.
+func elementOf(ptr any) *Spec {
+	switch p := ptr.(type) {
+	case nullable:
+		return elementOf(p.elem())
+	case interface{ element() *Spec }:
+		return p.element()
+	}
+	return nil
 }
 
 // decodeValue parses raw into *ptr. It returns the problem, or "".

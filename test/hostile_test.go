@@ -65,6 +65,11 @@ func validParams(s *server, request string, sub *subject) params {
 		"server_verify_url": "/verify", "password_forgot_url": "/forgot", "verification_expiry": 900,
 	})
 	switch request {
+	case "check":
+		all["session_token"], all["limits"] = nil, []any{params{"limit_name": "max_requests_per_minute", "cost": 1}}
+		all["access"] = []any{params{
+			"action": "view", "target_name": "dataset", "target_owner": u.id, "target_visibility": "private", "target_sharedwith": "2,3",
+		}}
 	case "session-list", "apikey-list":
 		all["after"] = "1767225600000000.0" // of the first second of 2026
 	case "apikey-new", "apikey-verify", "apikey-revoke":

@@ -237,6 +237,17 @@ func (tr *transcript) session() {
 	})
 	tr.ask("user-check-limit", params{"user_id": ada, "user_role": "authenticated", "limit_name": "max_rows", "value_to_check": 10})
 	tr.ask("user-count-limit", params{"user_id": ada, "user_role": "authenticated", "limit_name": "max_requests_per_minute", "cost": 2})
+	tr.ask("check", params{
+		"user_id": ada,
+		"access": []any{
+			params{"action": "view", "target_name": "dataset", "target_owner": ada, "target_visibility": "private"},
+			params{"action": "delete", "target_name": "user", "target_owner": 1, "target_visibility": "private"},
+			params{"action": "view", "target_name": "dataset", "target_owner": 99, "target_visibility": "public"},
+		},
+		"limits": []any{params{"limit_name": "max_requests_per_minute", "cost": 2}, params{"limit_name": "unknown_per_day"}},
+	}).ok()
+	tr.ask("check", params{"session_token": "none"})
+	tr.ask("check", params{"user_id": ada, "access": []any{params{"action": "view"}}})
 }
 
 // newSessionOf are the parameters of a new session of a user, or of nobody.

@@ -2,9 +2,7 @@ package action
 
 import (
 	"context"
-	"math"
 	"slices"
-	"strconv"
 
 	"authnzerver/api"
 	"authnzerver/internal/event"
@@ -65,7 +63,7 @@ func (s *Server) presentedKey(ctx context.Context, userID int64, presented *api.
 	if !ok {
 		return nil, api.Fail(api.CodeKeyNotValid)
 	}
-	key, err := s.keyFrom(ctx, digest, presented, store.KeyOfSession, store.KeySessionless)
+	key, err := s.keyFrom(ctx, s.Store, digest, presented, store.KeyOfSession, store.KeySessionless)
 	if err == nil && key.UserID != userID {
 		err = api.Fail(api.CodeKeyNotValid)
 	}
@@ -133,13 +131,12 @@ func (s *Server) UserCountLimit(ctx context.Context, p *api.UserCountLimitParams
 	if err != nil {
 		return result, err
 	}
-	counted := s.Keys.Key("count", p.LimitName, "user", strconv.FormatInt(p.UserID, 10))
+	var key *store.APIKey
 	if p.APIKeyDict.Value.Set {
-		key, err := s.presentedKey(ctx, p.UserID, &p.APIKeyDict.Value.Value)
+		key, err = s.presentedKey(ctx, p.UserID, &p.APIKeyDict.Value.Value)
 		if err != nil {
 			return result, err
 		}
-		counted = s.Keys.Key("count", p.LimitName, "key", key.ID)
 		s.Store.NoteUse(key)
 	}
 	if !quota.Limited {
@@ -149,17 +146,12 @@ func (s *Server) UserCountLimit(ctx context.Context, p *api.UserCountLimitParams
 	if p.Cost.Set {
 		cost = p.Cost.Value
 	}
-	var d limit.Decision
+	d := limit.Decision{Allowed: cost == 0, RetryAfter: limit.Never}
 	if quota.Most > 0 {
-		d = s.Spend(ctx, limit.Charge{
-			Key: counted, Cost: int(cost),
-			Rule: limit.Rule{Limit: int(min(quota.Most, limit.MaxCalls)), Per: quota.Per},
-		})
-	} else {
-		d = limit.Decision{Allowed: cost == 0, RetryAfter: limit.Never}
+		d = s.Spend(ctx, nil, quotaCharge(s.countKey(p.UserID, key, p.LimitName), quota, cost))
 	}
-	remaining, reset := int64(d.Remaining), int64(math.Ceil(d.Reset.Seconds()))
-	result = api.UserCountLimitResult{Max: &quota.Most, Remaining: &remaining, Reset: &reset}
+	answer := limitDecision(quota.Most, d)
+	result = api.UserCountLimitResult{Max: answer.Limit, Remaining: answer.Remaining, Reset: answer.Reset}
 	if !d.Allowed {
 		f := api.Fail(api.CodeOverLimit)
 		if d.RetryAfter != limit.Never {

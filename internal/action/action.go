@@ -53,8 +53,8 @@ type Server struct {
 	Lockout Lockout
 	// Keys makes the keyed hashes that failures and limits are counted for.
 	Keys *limit.Keyer
-	// Spend counts a call against limits.
-	Spend func(context.Context, ...limit.Charge) limit.Decision
+	// Spend counts a call against limits; see [limit.Limiter.Spend].
+	Spend func(ctx context.Context, each []limit.Decision, charges ...limit.Charge) limit.Decision
 	// SiteName is what messages that the server sends on its own call it.
 	SiteName string
 	// Noticed, when not nil, is called when there may be a message for

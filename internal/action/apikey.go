@@ -81,8 +81,8 @@ func stillInRole(ctx context.Context, tx *store.Tx, c keyCaller, denied api.Code
 // keyFrom returns the key of one of these kinds that was presented, unless it
 // is unknown, of another user or role, or outside its lifetime. The digest is what
 // mayBeKey returned.
-func (s *Server) keyFrom(ctx context.Context, digest token.Digest, presented *api.APIKey, kinds ...store.KeyKind) (*store.APIKey, error) {
-	key, err := s.Store.APIKey(ctx, digest)
+func (s *Server) keyFrom(ctx context.Context, rows store.Rows, digest token.Digest, presented *api.APIKey, kinds ...store.KeyKind) (*store.APIKey, error) {
+	key, err := rows.APIKey(ctx, digest)
 	if err != nil {
 		return nil, failWhen(err, store.ErrNotFound, api.CodeKeyNotValid)
 	}
@@ -92,7 +92,7 @@ func (s *Server) keyFrom(ctx context.Context, digest token.Digest, presented *ap
 		return nil, api.Fail(api.CodeKeyNotValid)
 	}
 	if key.Kind == store.KeyOfSession {
-		_, _, err := s.Store.Session(ctx, key.Session)
+		_, _, err := rows.Session(ctx, key.Session)
 		if err != nil {
 			return nil, failWhen(err, store.ErrNotFound, api.CodeKeyNotValid)
 		}
@@ -140,7 +140,7 @@ func (s *Server) verifyKey(ctx context.Context, presented *api.APIKey, kind stor
 	if err != nil {
 		return nil, err
 	}
-	return s.keyFrom(ctx, digest, presented, kind)
+	return s.keyFrom(ctx, s.Store, digest, presented, kind)
 }
 
 func (s *Server) verified(key *store.APIKey, scope api.Strict[api.Null[string]]) (api.APIKeyVerifyResult, error) {

@@ -145,7 +145,9 @@ func newFixture(t testing.TB) *fixture {
 		Templates: templates, SendMail: f.outbox.send, Keys: limit.NewKeyer([]byte("secret of the tests")), SiteName: "Example",
 		PasswordRules: passpolicy.New(passpolicy.Options{Rules: passpolicy.DefaultRules(), ServerName: "auth.example.org"}),
 		Policy:        func() *policy.Policy { return f.policy },
-		Spend:         func(_ context.Context, charges ...limit.Charge) limit.Decision { return limiter.Spend(charges...) },
+		Spend: func(_ context.Context, each []limit.Decision, charges ...limit.Charge) limit.Decision {
+			return limiter.Spend(each, charges...)
+		},
 	}
 	return f
 }
@@ -567,7 +569,7 @@ type scenario struct {
 func TestRequests(t *testing.T) {
 	seen, run, all := map[string][]api.Code{}, 0, 0
 	for _, family := range []map[string][]scenario{
-		sessionScenarios(), userScenarios(), userEditScenarios(), passwordScenarios(), emailScenarios(), accessScenarios(),
+		sessionScenarios(), userScenarios(), userEditScenarios(), passwordScenarios(), emailScenarios(), accessScenarios(), checkScenarios(),
 		keyScenarios(), sessionlessKeyScenarios(), mailScenarios(), guessScenarios(),
 	} {
 		for request, scenarios := range family {

@@ -52,13 +52,13 @@ func (a *App) openStore(ctx context.Context) error {
 
 // spend charges a call: here, and if there is a store that nodes share, there. What
 // is refused here would be there, too, and while the store cannot be used the
-// count here goes on alone.
-func (a *App) spend(ctx context.Context, charges ...limit.Charge) limit.Decision {
-	decision := a.limiter.Spend(charges...)
+// count here goes on alone. For each, see [limit.Limiter.Spend].
+func (a *App) spend(ctx context.Context, each []limit.Decision, charges ...limit.Charge) limit.Decision {
+	decision := a.limiter.Spend(each, charges...)
 	if a.shared == nil || !decision.Allowed {
 		return decision
 	}
-	shared, err := a.shared.Spend(context.WithoutCancel(ctx), charges...)
+	shared, err := a.shared.Spend(context.WithoutCancel(ctx), each, charges...)
 	if err != nil {
 		if !errors.Is(err, limitstore.ErrDown) { // which the store itself logs
 			event.From(ctx).Fault(err)

@@ -53,5 +53,6 @@ func routes(s *action.Server) []dispatch.Route {
 		dispatch.Handle(api.UserCheckAccess, s.UserCheckAccess),
 		dispatch.Handle(api.UserCheckLimit, s.UserCheckLimit),
 		dispatch.Handle(api.UserCountLimit, s.UserCountLimit),
+		dispatch.Handle(api.Check, s.Check),
 	}
 }

@@ -188,7 +188,7 @@ func (t *Table) Do(ctx context.Context, dst []byte, in *Incoming) ([]byte, Outco
 	if route != nil {
 		name = route.spec.Name
 		record.Request = name
-		record.Routine = route.spec.ReadOnly && route.spec.Hashes == 0
+		record.Routine = (route.spec.ReadOnly || route.spec.Counts) && route.spec.Hashes == 0
 	}
 	if t.limits != nil {
 		err := t.limits.charge(ctx, name, in)

@@ -106,6 +106,7 @@ func routesOf(s *action.Server) routes {
 	handle(r, api.UserCheckAccess, s.UserCheckAccess)
 	handle(r, api.UserCheckLimit, s.UserCheckLimit)
 	handle(r, api.UserCountLimit, s.UserCountLimit)
+	handle(r, api.Check, s.Check)
 	return r
 }
 
@@ -231,7 +232,7 @@ func TestNames(t *testing.T) {
 		if record.Request != canonical || record.ReqID != "[ 7]" {
 			t.Errorf("%s is noted as %s with reqid %s", name, record.Request, record.ReqID)
 		}
-		for _, wrong := range []string{strings.ToUpper(name), name + " ", " " + name, name + "s", strings.ReplaceAll(name, "-", "_")} {
+		for _, wrong := range []string{strings.ToUpper(name), name + " ", " " + name, name + "s", strings.Replace(name+"-x", "-", "_", 1)} {
 			in, err := parse([]byte(`{"request": "` + wrong + `", "reqid": 1, "body": {}}`))
 			if err != nil {
 				t.Fatal(err)
@@ -248,7 +249,10 @@ func TestNames(t *testing.T) {
 const allMembers = `{"uid": 1, "tkn": "x", "rol": "x", "iss": "x", "ver": 1, "aud": "x", "sub": "x", "send_verification": true, "user_id": 1}`
 
 // neededBeside are optional parameters that must be there because others are.
-var neededBeside = map[string][]string{"apikey-verify": {"user_id", "user_role"}}
+var neededBeside = map[string][]string{"apikey-verify": {"user_id", "user_role"}, "check": {"session_token"}}
+
+// checkWants are values of the parameters of check, which takes one credential.
+var checkWants = map[string]string{"apikey_dict": "null", "user_id": "null", "access": "[]", "limits": "[]"}
 
 // body returns a body of a request that has every parameter, with some of them
 // replaced by other JSON texts; "" leaves one out.
@@ -260,6 +264,9 @@ func body(spec *api.Spec, changes map[string]string) string {
 		}[p.Types[0]]
 		if p.Name == "after" && p.Types[0] == "str" {
 			value = `"1.x"` // a place in a list
+		}
+		if spec.Name == "check" && checkWants[p.Name] != "" {
+			value = checkWants[p.Name]
 		}
 		if change, ok := changes[p.Name]; ok {
 			value = change
@@ -296,6 +303,8 @@ func TestEveryParam(t *testing.T) {
 				switch {
 				case test.problem == api.ProblemMissing && slices.Contains(neededBeside[spec.Name], p.Name):
 					wanted[0].RequiredParam = true
+				case test.problem == api.ProblemType && spec.Name == "check" && p.Name == "session_token": // null is none
+					wanted[0].RequiredParam, wanted[0].Problem = true, api.ProblemMissing
 				case test.problem == api.ProblemMissing && !p.Required,
 					test.problem == api.ProblemType && (nullable || !p.Required && !p.Strict):
 					wanted = nil
@@ -304,8 +313,8 @@ func TestEveryParam(t *testing.T) {
 					t.Errorf("%s %s:\n%s", spec.Name, test.body, diff)
 				}
 			}
-			if p.Required {
-				want.Problem = api.ProblemMissing
+			if p.Required || spec.Name == "check" && p.Name == "session_token" {
+				want.Problem, want.RequiredParam = api.ProblemMissing, true
 				missing = append(missing, want)
 			}
 		}

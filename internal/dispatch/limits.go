@@ -38,7 +38,7 @@ const unknownRequest = "unknown"
 // Limits charge requests to the client that they are made for, and some to the
 // e-mail address that they are about. They are safe for concurrent use.
 type Limits struct {
-	spend func(context.Context, ...limit.Charge) limit.Decision
+	spend func(ctx context.Context, each []limit.Decision, charges ...limit.Charge) limit.Decision
 	keyer *limit.Keyer
 	rules map[string]requestLimit
 }
@@ -54,7 +54,7 @@ type requestLimit struct {
 
 // NewLimits returns the limits of the option ratelimits. spend charges a call.
 // It fails when the option names a request that there is not.
-func NewLimits(rates *config.RateLimits, keyer *limit.Keyer, spend func(context.Context, ...limit.Charge) limit.Decision) (*Limits, error) {
+func NewLimits(rates *config.RateLimits, keyer *limit.Keyer, spend func(ctx context.Context, each []limit.Decision, charges ...limit.Charge) limit.Decision) (*Limits, error) {
 	l := &Limits{spend: spend, keyer: keyer, rules: map[string]requestLimit{
 		unknownRequest: {client: perMinute(rates.IPAddr, rates.Burst)},
 	}}
@@ -135,7 +135,7 @@ func (l *Limits) charge(ctx context.Context, name string, in *Incoming) error {
 			Key: l.keyer.Key("request", name, "email", identity.NormalizeEmail(email)), Rule: rule.email, Cost: 1,
 		})
 	}
-	decision := l.spend(ctx, charges...)
+	decision := l.spend(ctx, nil, charges...)
 	if !decision.Allowed {
 		return &LimitedError{decision.RetryAfter}
 	}

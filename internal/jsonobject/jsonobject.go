@@ -1,5 +1,5 @@
-// Package jsonobject splits JSON objects into their members, in a fifth of the time
-// that a general decoder takes. Every request passes through it, once for itself
+// Package jsonobject splits JSON objects into their members, and arrays into their
+// elements, in a fifth of the time that a general decoder takes. Every request passes through it, once for itself
 // and once for its body.
 package jsonobject
 
@@ -43,6 +43,25 @@ func AppendMembers(dst []Member, text []byte) ([]Member, error) {
 		return nil, &SyntaxError{i}
 	}
 	i, ok := members(text, i, 1, func(name, value []byte) { dst = append(dst, Member{unquote(name), value}) })
+	if !ok {
+		return nil, &SyntaxError{i}
+	}
+	i = blanks(text, i)
+	if i < len(text) {
+		return nil, &SyntaxError{i}
+	}
+	return dst, nil
+}
+
+// AppendElements appends the elements of the array that a text consists of, blanks
+// aside. They refer to the text; what AppendMembers lets pass passes here, too. The error
+// is a *SyntaxError.
+func AppendElements(dst []jsontext.Value, text []byte) ([]jsontext.Value, error) {
+	i := blanks(text, 0)
+	if i == len(text) || text[i] != '[' {
+		return nil, &SyntaxError{i}
+	}
+	i, ok := elements(text, i, 1, func(element []byte) { dst = append(dst, element) })
 	if !ok {
 		return nil, &SyntaxError{i}
 	}
@@ -106,7 +125,7 @@ func value(text []byte, i, depth int) (end int, ok bool) {
 	case '{':
 		return members(text, i, depth+1, nil)
 	case '[':
-		return elements(text, i, depth+1)
+		return elements(text, i, depth+1, nil)
 	case 't':
 		return literal(text, i, "true")
 	case 'f':
@@ -160,7 +179,8 @@ func members(text []byte, i, depth int, each func(name, value []byte)) (end int,
 	}
 }
 
-func elements(text []byte, i, depth int) (end int, ok bool) {
+// elements passes each on unless it is nil.
+func elements(text []byte, i, depth int, each func(element []byte)) (end int, ok bool) {
 	if depth > maxDepth {
 		return i, false
 	}
@@ -169,9 +189,13 @@ func elements(text []byte, i, depth int) (end int, ok bool) {
 		return i + 1, true
 	}
 	for {
+		begin := i
 		i, ok = value(text, i, depth)
 		if !ok {
 			return i, false
+		}
+		if each != nil {
+			each(text[begin:i:i])
 		}
 		i = blanks(text, i)
 		switch {

@@ -61,6 +61,43 @@ func decoderParts(text []byte) ([]part, error) {
 	return parts, nil
 }
 
+func compareElements(t *testing.T, text []byte) {
+	t.Helper()
+	values, err := jsonobject.AppendElements(nil, text)
+	var got []string
+	for _, value := range values {
+		got = append(got, string(value))
+	}
+	d := jsontext.NewDecoder(bytes.NewReader(text), jsontext.AllowDuplicateNames(true), jsontext.AllowInvalidUTF8(true))
+	var want []string
+	first, wantErr := d.ReadToken()
+	if wantErr == nil && first.Kind() != '[' {
+		wantErr = errors.New("no array")
+	}
+	for wantErr == nil && d.PeekKind() != ']' {
+		var value jsontext.Value
+		value, wantErr = d.ReadValue()
+		want = append(want, string(value))
+	}
+	if wantErr == nil {
+		_, wantErr = d.ReadToken()
+	}
+	if wantErr == nil {
+		_, wantErr = d.ReadToken()
+		if errors.Is(wantErr, io.EOF) {
+			wantErr = nil
+		} else {
+			wantErr = errors.New("trailing data")
+		}
+	}
+	if (err == nil) != (wantErr == nil) {
+		t.Fatalf("%q: %v, package jsontext says %v", text, err, wantErr)
+	}
+	if diff := cmp.Diff(want, got); err == nil && diff != "" {
+		t.Errorf("%q (-jsontext +got):\n%s", text, diff)
+	}
+}
+
 var texts = []string{
 	`{}`, ` { } `, "\t{\r\n}", ``, ` `, `{`, `}`, `{}}`, `{} {}`, `[]`, `"a"`, `{,}`, `{"a"}`, `{"a":}`, `{"a" 1}`, `{"a":1,}`, `{"a":1 "b":2}`,
 	`{"a":1,"b":[1,2,{"c":null}],"d":{"e":{}}}`, `{"a" : true , "b" : false }`, `{"a":[ ]}`, `{"a":[1,]}`, `{"a":[,]}`, `{"a":[1 2]}`, `{"a":[}`, `{"a":{]}`,
@@ -76,8 +113,11 @@ func TestAppendMembers(t *testing.T) {
 	}
 }
 
+// compare splits a text, and an array of it and a number.
 func compare(t *testing.T, text []byte) {
 	t.Helper()
+	compareElements(t, fmt.Appendf(nil, "[%s , 1]", text))
+	compareElements(t, text)
 	before := bytes.Clone(text)
 	got, err := partsOf(text)
 	want, wantErr := decoderParts(text)

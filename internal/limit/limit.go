@@ -128,9 +128,11 @@ func Clock() func() time.Time {
 	return func() time.Time { return wall.Add(time.Since(start)) }
 }
 
-// Spend charges a call to all of its keys, or to none. It panics when a rule or
-// a cost is out of its range, which is a mistake of the caller's.
-func (l *Limiter) Spend(charges ...Charge) Decision {
+// Spend charges a call to all of its keys, or to none. Unless each is nil, it is as
+// long as there are charges, and gets what became of each: Allowed is then whether this
+// key could pay, be the others able to or not. Spend panics when a rule or a cost is out
+// of its range, which is a mistake of the caller's.
+func (l *Limiter) Spend(each []Decision, charges ...Charge) Decision {
 	for i := range charges {
 		charges[i].Check()
 	}
@@ -149,9 +151,14 @@ func (l *Limiter) Spend(charges ...Charge) Decision {
 			}
 		}
 		accounts = append(accounts, a)
-		if a.remaining(&c.Rule, now) < cost {
+		one := Decision{Allowed: a.remaining(&c.Rule, now) >= cost}
+		if !one.Allowed {
 			d.Allowed = false
-			d.RetryAfter = max(d.RetryAfter, span(a.wait(&c.Rule, now, cost)))
+			one.RetryAfter = span(a.wait(&c.Rule, now, cost))
+			d.RetryAfter = max(d.RetryAfter, one.RetryAfter)
+		}
+		if each != nil {
+			each[i] = one
 		}
 	}
 	for i, a := range accounts {
@@ -159,8 +166,12 @@ func (l *Limiter) Spend(charges ...Charge) Decision {
 		if d.Allowed {
 			a.spend(rule, now, int64(charges[i].Cost))
 		}
-		d.Remaining = min(d.Remaining, int(a.remaining(rule, now)))
-		d.Reset = max(d.Reset, span(a.reset(rule, now)))
+		remaining, reset := int(a.remaining(rule, now)), span(a.reset(rule, now))
+		d.Remaining = min(d.Remaining, remaining)
+		d.Reset = max(d.Reset, reset)
+		if each != nil {
+			each[i].Remaining, each[i].Reset = remaining, reset
+		}
 	}
 	return d
 }

@@ -8,6 +8,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/google/go-cmp/cmp"
 	"pgregory.net/rapid"
 
 	"authnzerver/internal/limit"
@@ -108,7 +109,7 @@ func TestSmallLimitsAreExact(t *testing.T) {
 			clock.now = clock.now.Add(steps.Draw(t, "step"))
 			a := &accounts[rapid.IntRange(0, len(accounts)-1).Draw(t, "key")]
 			cost := rapid.IntRange(0, 3).Draw(t, "cost")
-			got := l.Spend(limit.Charge{Key: a.key, Rule: a.rule, Cost: cost})
+			got := l.Spend(nil, limit.Charge{Key: a.key, Rule: a.rule, Cost: cost})
 			if want := a.spend(clock.now, cost); got.Allowed != want {
 				t.Fatalf("%+v at %s, cost %d: allowed %t, want %t", a.rule, clock.now, cost, got.Allowed, want)
 			}
@@ -132,7 +133,7 @@ func TestNoWindowAdmitsTooMuch(t *testing.T) {
 		for range rapid.IntRange(1, 60).Draw(t, "bursts") {
 			clock.now = clock.now.Add(steps.Draw(t, "step"))
 			for range rapid.IntRange(1, 200).Draw(t, "calls") {
-				d := l.Spend(charge)
+				d := l.Spend(nil, charge)
 				if !d.Allowed {
 					break
 				}
@@ -189,7 +190,7 @@ func TestFullestWindowFindsBrokenLimiters(t *testing.T) {
 		},
 		"the limiter": func(now time.Time) bool {
 			clock.now = now
-			return l.Spend(limit.Charge{Key: keyer.Key("k"), Rule: perMinute(calls, burst), Cost: 1}).Allowed
+			return l.Spend(nil, limit.Charge{Key: keyer.Key("k"), Rule: perMinute(calls, burst), Cost: 1}).Allowed
 		},
 	} {
 		var admitted []time.Time
@@ -220,20 +221,20 @@ func TestRetryAfterIsExact(t *testing.T) {
 		refused := 0
 		for range rapid.IntRange(1, 40).Draw(t, "bursts") {
 			clock.now = clock.now.Add(steps.Draw(t, "step"))
-			d := l.Spend(charge)
+			d := l.Spend(nil, charge)
 			for d.Allowed {
-				d = l.Spend(charge)
+				d = l.Spend(nil, charge)
 			}
 			refused++
 			if d.RetryAfter <= 0 {
 				t.Fatalf("%+v: refused without a wait", rule)
 			}
 			clock.now = clock.now.Add(d.RetryAfter - time.Microsecond)
-			if l.Spend(charge).Allowed {
+			if l.Spend(nil, charge).Allowed {
 				t.Fatalf("%+v: admitted a microsecond before the wait of %s was over", rule, d.RetryAfter)
 			}
 			clock.now = clock.now.Add(time.Microsecond)
-			if !l.Spend(charge).Allowed {
+			if !l.Spend(nil, charge).Allowed {
 				t.Fatalf("%+v: refused after the wait of %s", rule, d.RetryAfter)
 			}
 		}
@@ -248,7 +249,7 @@ func TestBurstThenAverage(t *testing.T) {
 	charge := limit.Charge{Key: keyer.Key("k"), Rule: perMinute(120, 150), Cost: 1}
 	flood := func() (n int, last limit.Decision) {
 		for {
-			last = l.Spend(charge)
+			last = l.Spend(nil, charge)
 			if !last.Allowed {
 				return n, last
 			}
@@ -285,7 +286,7 @@ func TestLongFloodGetsItsLimit(t *testing.T) {
 		charge := limit.Charge{Key: keyer.Key("k"), Rule: rule, Cost: 1}
 		got := 0
 		for range 60_000 {
-			for l.Spend(charge).Allowed {
+			for l.Spend(nil, charge).Allowed {
 				got++
 			}
 			clock.now = clock.now.Add(10 * time.Millisecond)
@@ -305,23 +306,30 @@ func TestRefusedCallsCostNothing(t *testing.T) {
 	client := limit.Charge{Key: keyer.Key("client"), Rule: perMinute(10, 10), Cost: 1}
 	email := limit.Charge{Key: keyer.Key("email"), Rule: perMinute(2, 2), Cost: 1}
 	for i := range 50 {
-		d := l.Spend(client, email)
+		d := l.Spend(nil, client, email)
 		if want := i < 2; d.Allowed != want {
 			t.Fatalf("call %d: allowed %t", i, d.Allowed)
 		}
 	}
-	client.Cost = 0
-	if d := l.Spend(client); d.Remaining != 8 || d.Reset != 66*time.Second {
+	each := make([]limit.Decision, 2)
+	d := l.Spend(each, client, email)
+	client.Cost, email.Cost = 0, 0
+	alone := []limit.Decision{l.Spend(nil, client), l.Spend(nil, email)}
+	alone[1].Allowed, alone[1].RetryAfter = false, d.RetryAfter
+	if diff := cmp.Diff(alone, each); diff != "" || d.Allowed || each[0].Remaining != 8 || each[1].Remaining != 0 {
+		t.Errorf("each alone %+v, together %+v and %+v", alone, d, each)
+	}
+	if d := l.Spend(nil, client); d.Remaining != 8 || d.Reset != 66*time.Second {
 		t.Errorf("the client has %d left and is reset in %s, want 8 and 1m6s", d.Remaining, d.Reset)
 	}
 	client.Cost = 11
-	if d := l.Spend(client); d.Allowed || d.RetryAfter != limit.Never {
+	if d := l.Spend(nil, client); d.Allowed || d.RetryAfter != limit.Never {
 		t.Errorf("a cost above the burst: %+v, want refused for ever", d)
 	}
-	l.Spend(limit.Charge{Key: client.Key, Rule: client.Rule, Cost: 3})
+	l.Spend(nil, limit.Charge{Key: client.Key, Rule: client.Rule, Cost: 3})
 	l.Refund(limit.Charge{Key: client.Key, Rule: client.Rule, Cost: 3})
 	client.Cost = 0
-	if d := l.Spend(client); d.Remaining != 8 {
+	if d := l.Spend(nil, client); d.Remaining != 8 {
 		t.Errorf("%d left after a refund, want 8", d.Remaining)
 	}
 }
@@ -335,15 +343,15 @@ func TestManyKeys(t *testing.T) {
 	l := limit.NewLimiter(capacity, clock.Now)
 	rule := perMinute(10, 10)
 	victim := limit.Charge{Key: keyer.Key("victim"), Rule: rule, Cost: 1}
-	for l.Spend(victim).Allowed {
+	for l.Spend(nil, victim).Allowed {
 		continue
 	}
 	admitted := 0
 	for i := range 200_000 {
-		if l.Spend(limit.Charge{Key: keyer.Key("attacker", fmt.Sprint(i)), Rule: rule, Cost: 1}).Allowed {
+		if l.Spend(nil, limit.Charge{Key: keyer.Key("attacker", fmt.Sprint(i)), Rule: rule, Cost: 1}).Allowed {
 			admitted++
 		}
-		if i%1000 == 0 && l.Spend(victim).Allowed {
+		if i%1000 == 0 && l.Spend(nil, victim).Allowed {
 			t.Fatal("the victim's count was reset")
 		}
 	}
@@ -357,7 +365,7 @@ func TestManyKeys(t *testing.T) {
 	clock.now = clock.now.Add(3 * time.Minute)
 	fresh := limit.Charge{Key: keyer.Key("newcomer"), Rule: rule, Cost: 1}
 	for i := range 10 {
-		if !l.Spend(fresh).Allowed {
+		if !l.Spend(nil, fresh).Allowed {
 			t.Fatalf("call %d of a newcomer is refused when all others are idle", i+1)
 		}
 	}
@@ -371,14 +379,14 @@ func TestSharedAccountsAreNotLeft(t *testing.T) {
 	l := limit.NewLimiter(64, clock.Now) // one key for each shard
 	short := limit.Rule{Limit: 1, Per: time.Second}
 	for i := range 2000 {
-		l.Spend(limit.Charge{Key: keyer.Key(fmt.Sprint(i)), Rule: short, Cost: 1})
+		l.Spend(nil, limit.Charge{Key: keyer.Key(fmt.Sprint(i)), Rule: short, Cost: 1})
 	}
 	late := limit.Charge{Key: keyer.Key("late"), Rule: perMinute(5, 5), Cost: 1}
-	for l.Spend(late).Allowed {
+	for l.Spend(nil, late).Allowed {
 		continue
 	}
 	clock.now = clock.now.Add(5 * time.Second) // the others are idle
-	if l.Spend(late).Allowed {
+	if l.Spend(nil, late).Allowed {
 		t.Error("a key that was limited on a shared account got a new one")
 	}
 }
@@ -392,7 +400,7 @@ func TestSaveAndLoad(t *testing.T) {
 		keys := rapid.IntRange(1, 20).Draw(t, "keys")
 		for range rapid.IntRange(0, 100).Draw(t, "calls") {
 			clock.now = clock.now.Add(steps.Draw(t, "step"))
-			before.Spend(limit.Charge{
+			before.Spend(nil, limit.Charge{
 				Key: keyer.Key(fmt.Sprint(rapid.IntRange(0, keys-1).Draw(t, "key"))), Rule: rule, Cost: rapid.IntRange(0, 9).Draw(t, "cost"),
 			})
 		}
@@ -407,7 +415,7 @@ func TestSaveAndLoad(t *testing.T) {
 		}
 		for i := range keys {
 			look := limit.Charge{Key: keyer.Key(fmt.Sprint(i)), Rule: rule}
-			was, is := before.Spend(look), after.Spend(look)
+			was, is := before.Spend(nil, look), after.Spend(nil, look)
 			// Writing and reading the file takes a little of the real time.
 			if is.Remaining < was.Remaining || is.Remaining > was.Remaining+rule.Limit || is.Reset > was.Reset || is.Reset < was.Reset-time.Second {
 				t.Errorf("key %d: %+v was saved, %+v was loaded", i, was, is)
@@ -423,7 +431,7 @@ func TestSaveAndLoad(t *testing.T) {
 
 func FuzzLoad(f *testing.F) {
 	l := limit.NewLimiter(0, time.Now)
-	l.Spend(limit.Charge{Key: keyer.Key("k"), Rule: perMinute(5, 5), Cost: 1})
+	l.Spend(nil, limit.Charge{Key: keyer.Key("k"), Rule: perMinute(5, 5), Cost: 1})
 	var file bytes.Buffer
 	if err := l.Save(&file); err != nil {
 		f.Fatal(err)
@@ -435,7 +443,7 @@ func FuzzLoad(f *testing.F) {
 		if l.Load(bytes.NewReader(limit.Sum(text))) != nil && l.Keys() != 0 {
 			t.Error("a part of a damaged file was loaded")
 		}
-		l.Spend(limit.Charge{Key: keyer.Key("k"), Rule: perMinute(5, 5), Cost: 1})
+		l.Spend(nil, limit.Charge{Key: keyer.Key("k"), Rule: perMinute(5, 5), Cost: 1})
 	})
 }
 
@@ -477,7 +485,7 @@ func BenchmarkSpend(b *testing.B) {
 			b.ReportAllocs()
 			b.RunParallel(func(pb *testing.PB) {
 				for pb.Next() {
-					l.Spend(limit.Charge{Key: keyer.Key("session-exists", "192.0.2.1"), Rule: rule, Cost: 1})
+					l.Spend(nil, limit.Charge{Key: keyer.Key("session-exists", "192.0.2.1"), Rule: rule, Cost: 1})
 				}
 			})
 		})

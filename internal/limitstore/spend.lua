@@ -7,7 +7,8 @@
 -- and for each charge the rule's limit, burst and span in microseconds, and the
 -- cost.
 -- Returns whether the calls are allowed (1 or 0), the wait until they would be
--- (-1 for never), what remains, and the wait until everything is left again.
+-- (-1 for never), what remains, and the wait until everything is left again; and
+-- then the same four for each charge, allowed or not by itself.
 -- If a key's value cannot be read: -1 and which key it is. Nobody has paid
 -- then, and the value stays, as a count must not be reset; it gets an end, if it
 -- had none, when nothing that the key may have spent counts any more.
@@ -197,7 +198,7 @@ local function expiry(time)
 end
 
 local rules, costs, states, byKey = {}, {}, {}, {}
-local allowed, retry = true, 0
+local allowed, retry, able, waits = true, 0, {}, {}
 for i, key in ipairs(KEYS) do
 	local r, cost = charge(i)
 	local s = byKey[key]
@@ -223,22 +224,31 @@ for i, key in ipairs(KEYS) do
 			cost = cost + costs[j]
 		end
 	end
+	able[i], waits[i] = 1, 0
 	if remaining(s, r) < cost then
 		allowed = false
-		retry = max(retry, wait(s, r, cost))
+		able[i], waits[i] = 0, wait(s, r, cost)
+		retry = max(retry, waits[i])
 	end
 end
 
-local left, longest = never, 0
+local function finite(time)
+	return time == never and -1 or min(time, largestNumber)
+end
+
+local left, longest, answer = never, 0, {}
 for i, s in ipairs(states) do
 	local r = rules[i]
 	if allowed then
 		spend(s, r, costs[i])
 	end
-	left = min(left, remaining(s, r))
-	local time = reset(s, r)
+	local here, time = remaining(s, r), reset(s, r)
+	left = min(left, here)
 	longest = max(longest, time)
 	s.life = max(s.life, time)
+	local at = 4 * i
+	answer[at + 1], answer[at + 2] = able[i], finite(waits[i])
+	answer[at + 3], answer[at + 4] = here, finite(time)
 end
 for key, s in pairs(byKey) do
 	if s.changed then
@@ -246,4 +256,5 @@ for key, s in pairs(byKey) do
 		redis.call('SET', key, cmsgpack.pack(v), 'PX', expiry(s.life))
 	end
 end
-return {allowed and 1 or 0, retry == never and -1 or min(retry, largestNumber), left, min(longest, largestNumber)}
+answer[1], answer[2], answer[3], answer[4] = allowed and 1 or 0, finite(retry), left, finite(longest)
+return answer

@@ -166,16 +166,16 @@ func (s *Store) Close() {
 // at most about two seconds old, and holds no password.
 func (s *Store) Err() error { return s.state.Load().err }
 
-// Spend charges a call to all of its keys, or to none, as limit.Limiter does,
-// and panics like that. The error is ErrDown, ErrDamaged, or that of a context
+// Spend charges a call to all of its keys, or to none, as limit.Limiter does with the
+// same arguments, and panics like that. The error is ErrDown, ErrDamaged, or that of a context
 // that had ended before; a call that has begun ends in time, whatever becomes of
 // the context.
-func (s *Store) Spend(ctx context.Context, charges ...limit.Charge) (limit.Decision, error) {
-	return s.spend(ctx, "", charges)
+func (s *Store) Spend(ctx context.Context, each []limit.Decision, charges ...limit.Charge) (limit.Decision, error) {
+	return s.spend(ctx, "", each, charges)
 }
 
 // spend is Spend at a moment in microseconds; none is the server's.
-func (s *Store) spend(ctx context.Context, moment string, charges []limit.Charge) (limit.Decision, error) {
+func (s *Store) spend(ctx context.Context, moment string, each []limit.Decision, charges []limit.Charge) (limit.Decision, error) {
 	if len(charges) == 0 {
 		return limit.Decision{Allowed: true, Remaining: math.MaxInt}, nil
 	}
@@ -191,6 +191,14 @@ func (s *Store) spend(ctx context.Context, moment string, charges []limit.Charge
 	if numbers[0] < 0 {
 		return limit.Decision{}, fmt.Errorf("%w: %s", ErrDamaged, keys[numbers[1]-1])
 	}
+	for i := range each {
+		each[i] = decisionOf(numbers[4*(i+1):])
+	}
+	return decisionOf(numbers), nil
+}
+
+// decisionOf returns the decision in the first four numbers of the script's.
+func decisionOf(numbers []int64) limit.Decision {
 	d := limit.Decision{
 		Allowed:    numbers[0] == 1,
 		RetryAfter: time.Duration(numbers[1]) * time.Microsecond,
@@ -200,7 +208,7 @@ func (s *Store) spend(ctx context.Context, moment string, charges []limit.Charge
 	if numbers[1] < 0 {
 		d.RetryAfter = limit.Never
 	}
-	return d, nil
+	return d
 }
 
 // run runs the script.
@@ -209,7 +217,7 @@ func (s *Store) run(ctx context.Context, keys, args []string) ([]int64, error) {
 	if err != nil {
 		return nil, err
 	}
-	if len(numbers) == 2 && numbers[0] < 0 && numbers[1] >= 1 && numbers[1] <= int64(len(keys)) || len(numbers) == 4 && numbers[0] >= 0 {
+	if len(numbers) == 2 && numbers[0] < 0 && numbers[1] >= 1 && numbers[1] <= int64(len(keys)) || len(numbers) == 4*(1+len(keys)) && numbers[0] >= 0 {
 		return numbers, nil
 	}
 	return nil, fmt.Errorf("the script answered %d", numbers)

@@ -142,7 +142,7 @@ func eventually(t *testing.T, what string, is func() bool) {
 
 func spend(t *testing.T, store *limitstore.Store, charges ...limit.Charge) limit.Decision {
 	t.Helper()
-	d, err := store.Spend(t.Context(), charges...)
+	d, err := store.Spend(t.Context(), nil, charges...)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -199,13 +199,14 @@ func TestSameDecisions(t *testing.T) {
 				most := max(charges[i].Rule.Limit, charges[i].Rule.Burst)
 				charges[i].Cost = rapid.OneOf(rapid.IntRange(0, 3), rapid.IntRange(0, min(limit.MaxCalls, most+1))).Draw(t, "cost")
 			}
-			want := memory.Spend(charges...)
-			got, err := store.SpendAt(context.Background(), now, charges...)
+			wantEach, gotEach := make([]limit.Decision, len(charges)), make([]limit.Decision, len(charges))
+			want := memory.Spend(wantEach, charges...)
+			got, err := store.SpendAt(context.Background(), now, gotEach, charges...)
 			if err != nil {
 				t.Fatal(err)
 			}
-			if got != want {
-				t.Fatalf("at %s, %+v:\n%+v, want\n%+v", now, charges, got, want)
+			if got != want || !slices.Equal(gotEach, wantEach) {
+				t.Fatalf("at %s, %+v:\n%+v %+v, want\n%+v %+v", now, charges, got, gotEach, want, wantEach)
 			}
 			if !got.Allowed {
 				refused++
@@ -236,11 +237,11 @@ func TestExtremes(t *testing.T) {
 		if rule.Burst == 0 {
 			c.Cost = rule.Limit
 		}
-		first, err := store.SpendAt(t.Context(), now, c)
+		first, err := store.SpendAt(t.Context(), now, nil, c)
 		if err != nil || !first.Allowed || first.Reset <= 0 || first.Remaining != max(0, first.Remaining) {
 			t.Errorf("%+v: the first call got %+v, %v", rule, first, err)
 		}
-		second, err := store.SpendAt(t.Context(), now, c)
+		second, err := store.SpendAt(t.Context(), now, nil, c)
 		if err != nil || second.Allowed || second.RetryAfter <= 0 || second.RetryAfter > second.Reset {
 			t.Errorf("%+v: the second call got %+v, %v", rule, second, err)
 		}
@@ -267,7 +268,7 @@ func TestExtremes(t *testing.T) {
 			t.Error("a charge that is out of its range was taken")
 		}
 	}()
-	_, _ = store.Spend(t.Context(), one("k", limit.Rule{Limit: 1, Per: year + time.Microsecond}))
+	_, _ = store.Spend(t.Context(), nil, one("k", limit.Rule{Limit: 1, Per: year + time.Microsecond}))
 }
 
 // parallel calls a function of each of two nodes from 64 goroutines until they
@@ -309,7 +310,7 @@ func TestNodesCountTogether(t *testing.T) {
 	for i := range nodes {
 		store := openUp(t, server)
 		nodes[i] = func() (bool, error) {
-			d, err := store.Spend(context.Background(), charge)
+			d, err := store.Spend(context.Background(), nil, charge)
 			return d.Allowed, err
 		}
 	}
@@ -454,7 +455,7 @@ func TestFirstSight(t *testing.T) {
 func down(t *testing.T, store *limitstore.Store, charge limit.Charge) {
 	t.Helper()
 	eventually(t, "the store is down", func() bool {
-		_, err := store.Spend(t.Context(), charge)
+		_, err := store.Spend(t.Context(), nil, charge)
 		return errors.Is(err, limitstore.ErrDown)
 	})
 	if !errors.Is(store.Err(), limitstore.ErrDown) {
@@ -535,7 +536,7 @@ func TestPausedServer(t *testing.T) {
 	var group sync.WaitGroup
 	for range 8 {
 		group.Go(func() {
-			_, err := store.Spend(t.Context(), charge)
+			_, err := store.Spend(t.Context(), nil, charge)
 			if !errors.Is(err, limitstore.ErrDown) {
 				t.Errorf("Spend: %v", err)
 			}
@@ -544,7 +545,7 @@ func TestPausedServer(t *testing.T) {
 	group.Wait()
 	// Waiting each time would take hours.
 	for range 20_000 {
-		_, err := store.Spend(t.Context(), charge)
+		_, err := store.Spend(t.Context(), nil, charge)
 		if !errors.Is(err, limitstore.ErrDown) {
 			t.Fatalf("Spend: %v", err)
 		}
@@ -641,7 +642,7 @@ func TestFullServer(t *testing.T) {
 	}
 	// Two times at which a look at it could take it for usable.
 	for began := time.Now(); time.Since(began) < 2600*time.Millisecond; time.Sleep(10 * time.Millisecond) {
-		_, err := store.Spend(t.Context(), charge)
+		_, err := store.Spend(t.Context(), nil, charge)
 		if !errors.Is(err, limitstore.ErrDown) {
 			t.Fatal(err)
 		}
@@ -675,7 +676,7 @@ func TestRights(t *testing.T) {
 		store, _ := openURL(t, server, u.String())
 		err := store.Err()
 		if err == nil {
-			_, err = store.Spend(t.Context(), one("k", limit.Rule{Limit: 10, Per: time.Hour}))
+			_, err = store.Spend(t.Context(), nil, one("k", limit.Rule{Limit: 10, Per: time.Hour}))
 		}
 		if err == nil {
 			_, err = store.FirstSight(t.Context(), [16]byte{1}, time.Hour)
@@ -686,7 +687,7 @@ func TestRights(t *testing.T) {
 		if err == nil {
 			damaged := one("damaged", limit.Rule{Limit: 10, Per: time.Hour})
 			must(t, ask("SET", name(damaged), "x"))
-			_, err = store.Spend(t.Context(), damaged)
+			_, err = store.Spend(t.Context(), nil, damaged)
 			if errors.Is(err, limitstore.ErrDamaged) {
 				err = nil
 			}
@@ -713,7 +714,7 @@ func TestDamagedValues(t *testing.T) {
 		"\x92\x01\xcb\x7e\x37\xe4\x3c\x88\x00\x75\x9c", "\xdd\x00\x00\xff\xfe" + strings.Repeat("\x01", 0xffff-1),
 	} {
 		must(t, ask("SET", name(bad), value))
-		_, err := store.Spend(t.Context(), good, bad)
+		_, err := store.Spend(t.Context(), nil, good, bad)
 		if !errors.Is(err, limitstore.ErrDamaged) || errors.Is(err, limitstore.ErrDown) || !strings.Contains(err.Error(), name(bad)) {
 			t.Errorf("%.40q: %v", value, err)
 			continue
@@ -728,7 +729,7 @@ func TestDamagedValues(t *testing.T) {
 			t.Errorf("%.40q lives %d ms, %v", value, left, err)
 		}
 		must(t, ask("PEXPIRE", name(bad), "100000"))
-		_, err = store.Spend(t.Context(), bad)
+		_, err = store.Spend(t.Context(), nil, bad)
 		left, leftErr := ask("PTTL", name(bad)).AsInt64()
 		if !errors.Is(err, limitstore.ErrDamaged) || leftErr != nil || left > 100_000 {
 			t.Errorf("%.40q: %v; it lives %d ms, %v", value, err, left, leftErr)
@@ -736,7 +737,7 @@ func TestDamagedValues(t *testing.T) {
 	}
 	must(t, ask("DEL", name(bad)))
 	must(t, ask("LPUSH", name(bad), "a list"))
-	_, err := store.Spend(t.Context(), bad)
+	_, err := store.Spend(t.Context(), nil, bad)
 	if !errors.Is(err, limitstore.ErrDamaged) {
 		t.Errorf("a list: %v", err)
 	}
@@ -756,7 +757,7 @@ func TestClockSetBack(t *testing.T) {
 	charge := one("k", limit.Rule{Limit: 2, Burst: 2, Per: time.Minute})
 	right := time.Date(2026, 1, 1, 0, 0, 0, 0, time.UTC)
 	call := func(now time.Time) limit.Decision {
-		d, err := store.SpendAt(t.Context(), now, charge)
+		d, err := store.SpendAt(t.Context(), now, nil, charge)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -787,7 +788,7 @@ func TestContext(t *testing.T) {
 	store := openUp(t, server)
 	ended, end := context.WithCancel(t.Context())
 	end()
-	_, err := store.Spend(ended, one("k", limit.Rule{Limit: 1, Per: time.Hour}))
+	_, err := store.Spend(ended, nil, one("k", limit.Rule{Limit: 1, Per: time.Hour}))
 	if !errors.Is(err, context.Canceled) || errors.Is(err, limitstore.ErrDown) {
 		t.Errorf("a context that had ended: %v", err)
 	}
@@ -797,7 +798,7 @@ func TestContext(t *testing.T) {
 	var group sync.WaitGroup
 	for range 8 {
 		group.Go(func() {
-			_, err := store.Spend(leaving, one("l", limit.Rule{Limit: 1000, Per: time.Hour}))
+			_, err := store.Spend(leaving, nil, one("l", limit.Rule{Limit: 1000, Per: time.Hour}))
 			if err != nil && (!errors.Is(err, context.Canceled) || errors.Is(err, limitstore.ErrDown)) {
 				t.Errorf("a client that went away: %v", err)
 			}
@@ -811,7 +812,7 @@ func TestContext(t *testing.T) {
 	if store.Err() != nil {
 		t.Error(store.Err())
 	}
-	d, err := store.Spend(t.Context())
+	d, err := store.Spend(t.Context(), nil)
 	if err != nil || !d.Allowed {
 		t.Errorf("no charges: %+v, %v", d, err)
 	}
@@ -869,7 +870,7 @@ func TestCloseEndsAll(t *testing.T) {
 		var group sync.WaitGroup
 		for range 16 {
 			group.Go(func() {
-				_, err := store.Spend(t.Context(), one("k", limit.Rule{Limit: 1, Per: time.Hour}))
+				_, err := store.Spend(t.Context(), nil, one("k", limit.Rule{Limit: 1, Per: time.Hour}))
 				if err != nil {
 					t.Error(err)
 				}
@@ -886,7 +887,7 @@ func TestCloseEndsAll(t *testing.T) {
 		if what == "paused" {
 			server.Resume(t)
 		}
-		_, err := store.Spend(t.Context(), one("k", limit.Rule{Limit: 1, Per: time.Hour}))
+		_, err := store.Spend(t.Context(), nil, one("k", limit.Rule{Limit: 1, Per: time.Hour}))
 		if !errors.Is(err, limitstore.ErrDown) || !errors.Is(store.Err(), limitstore.ErrDown) {
 			t.Errorf("%s: after Close: %v", what, err)
 		}
@@ -913,7 +914,7 @@ func BenchmarkSpend(b *testing.B) {
 			b.SetParallelism(32)
 			b.RunParallel(func(pb *testing.PB) {
 				for pb.Next() {
-					_, err := store.Spend(context.Background(), one("session-exists 192.0.2.1", rule))
+					_, err := store.Spend(context.Background(), nil, one("session-exists 192.0.2.1", rule))
 					if err != nil {
 						b.Error(err)
 						return

@@ -121,7 +121,7 @@ func (s *Store) APIKey(ctx context.Context, digest token.Digest) (*APIKey, error
 	if err != nil {
 		return nil, err
 	}
-	key, err := cached(s.cache, s.cache.keys, digest, func() (*APIKey, error) {
+	key, err := cached(s.cache, &s.cache.keys, digest, func() (*APIKey, error) {
 		return reading(ctx, func(ctx context.Context) (*APIKey, error) {
 			text := digest.String()
 			return scanKey(s.keyByDigest.QueryRowContext(ctx, text, text))
@@ -136,7 +136,7 @@ func (s *Store) APIKey(ctx context.Context, digest token.Digest) (*APIKey, error
 // Remembers reports whether the key with this digest is in memory, so that reading it
 // costs no query.
 func (s *Store) Remembers(digest token.Digest) bool {
-	_, ok := s.cache.keys.GetIfPresent(digest)
+	_, ok := s.cache.keys.rows.GetIfPresent(digest)
 	return ok
 }
 

@@ -24,21 +24,60 @@ const (
 // acknowledged, and a row that was read before that moment is never put in
 // after it: a revoked session is refused in the very next request.
 type cache struct {
-	sessions *otter.Cache[token.Digest, *Session]
-	keys     *otter.Cache[token.Digest, *APIKey]
-	users    *otter.Cache[int64, *User]
+	sessions part[token.Digest, Session]
+	keys     part[token.Digest, APIKey]
+	users    part[int64, User]
 
 	// mu orders putting rows in against forgetting them. generation counts
-	// the transactions that forgot something.
+	// when a transaction that changed something began to be committed, and when
+	// that was forgotten; committing is how many are between the two.
 	mu         sync.RWMutex
 	generation uint64
+	committing int
+	// loads counts the rows that were read from the database.
+	loads atomic.Uint64
+}
+
+// A part holds the rows of one kind.
+type part[K comparable, V any] struct {
+	rows *otter.Cache[K, *V]
+	// open are those that a transaction changes which is being committed, with how
+	// many of these there are.
+	open map[K]int
+}
+
+func newPart[K comparable, V any](size int) part[K, V] {
+	return part[K, V]{otter.Must(&otter.Options[K, *V]{MaximumSize: size}), map[K]int{}}
 }
 
 func newCache() *cache {
 	return &cache{
-		sessions: otter.Must(&otter.Options[token.Digest, *Session]{MaximumSize: cachedSessions}),
-		keys:     otter.Must(&otter.Options[token.Digest, *APIKey]{MaximumSize: cachedKeys}),
-		users:    otter.Must(&otter.Options[int64, *User]{MaximumSize: cachedUsers}),
+		sessions: newPart[token.Digest, Session](cachedSessions),
+		keys:     newPart[token.Digest, APIKey](cachedKeys),
+		users:    newPart[int64, User](cachedUsers),
+	}
+}
+
+// begin notes that rows are being changed.
+func (p *part[K, V]) begin(keys []K) {
+	for _, key := range keys {
+		p.open[key]++
+	}
+}
+
+// end notes that they have been.
+func (p *part[K, V]) end(keys []K) {
+	for _, key := range keys {
+		p.open[key]--
+		if p.open[key] == 0 {
+			delete(p.open, key)
+		}
+	}
+}
+
+func (p *part[K, V]) forget(keys []K) {
+	for _, key := range keys {
+		p.rows.Invalidate(key)
 	}
 }
 
@@ -65,49 +104,84 @@ func (c *cache) now() uint64 {
 	return c.generation
 }
 
-// cached returns a row from the part of the cache that rows of its kind are
-// in, or else reads it and puts it there, unless something was forgotten since
-// before it was read.
-func cached[K comparable, V any](c *cache, rows *otter.Cache[K, *V], key K, read func() (*V, error)) (*V, error) {
-	if row, ok := rows.GetIfPresent(key); ok {
+// A cacheState is what is known about the cache at some moment.
+type cacheState struct {
+	generation, loads uint64
+	committing        bool
+}
+
+func (c *cache) state() cacheState {
+	c.mu.RLock()
+	defer c.mu.RUnlock()
+	return cacheState{c.generation, c.loads.Load(), c.committing > 0}
+}
+
+// same reports whether all rows that were read between two moments are of one state:
+// nothing began to be committed, and while something was, all came from the cache.
+func (s cacheState) same(later cacheState) bool {
+	return s.generation == later.generation && (!s.committing || s.loads == later.loads)
+}
+
+// cached returns a row from its part of the cache, or else reads it and puts it there,
+// unless something was forgotten since before it was read, or it is being changed.
+func cached[K comparable, V any](c *cache, p *part[K, V], key K, read func() (*V, error)) (*V, error) {
+	if row, ok := p.rows.GetIfPresent(key); ok {
 		return row, nil
 	}
 	before := c.now()
+	c.loads.Add(1)
 	row, err := read()
 	if err != nil {
 		return nil, err
 	}
 	c.mu.RLock()
 	defer c.mu.RUnlock()
-	if c.generation == before {
-		rows.Set(key, row)
+	if c.generation == before && p.open[key] == 0 {
+		p.rows.Set(key, row)
 	}
 	return row, nil
 }
 
-func (c *cache) forget(t *touched) {
-	if len(t.users) == 0 && len(t.sessions) == 0 && len(t.keys) == 0 {
-		return
-	}
+// commit commits a transaction and then forgets what it changed. What the database shows
+// of that in the meantime is not put in, so that the rows in the cache are of one state.
+func (c *cache) commit(t *touched, commit func() error) error {
+	c.mu.Lock()
+	c.generation++
+	c.committing++
+	c.sessions.begin(t.sessions)
+	c.keys.begin(t.keys)
+	c.users.begin(t.users)
+	c.mu.Unlock()
+	err := commit()
 	c.mu.Lock()
 	defer c.mu.Unlock()
+	c.committing--
+	c.sessions.end(t.sessions)
+	c.keys.end(t.keys)
+	c.users.end(t.users)
+	c.drop(t) // a commit that reported an error may have been made all the same
+	return err
+}
+
+// forget forgets what another process has changed.
+func (c *cache) forget(t *touched) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.drop(t)
+}
+
+func (c *cache) drop(t *touched) {
 	c.generation++
-	for _, digest := range t.sessions {
-		c.sessions.Invalidate(digest)
-	}
-	for _, digest := range t.keys {
-		c.keys.Invalidate(digest)
-	}
-	for _, id := range t.users {
-		c.users.Invalidate(id)
-	}
+	c.sessions.forget(t.sessions)
+	c.keys.forget(t.keys)
+	c.users.forget(t.users)
 }
 
 func (c *cache) clear() {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	c.generation++
-	c.sessions.InvalidateAll()
-	c.keys.InvalidateAll()
-	c.users.InvalidateAll()
+	c.sessions.rows.InvalidateAll()
+	c.keys.rows.InvalidateAll()
+	c.users.rows.InvalidateAll()
 }

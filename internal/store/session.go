@@ -71,7 +71,7 @@ func (s *Store) Session(ctx context.Context, digest token.Digest) (*Session, *Us
 	if err != nil {
 		return nil, nil, err
 	}
-	session, err := cached(s.cache, s.cache.sessions, digest, func() (*Session, error) {
+	session, err := cached(s.cache, &s.cache.sessions, digest, func() (*Session, error) {
 		return reading(ctx, func(ctx context.Context) (*Session, error) {
 			return scanSession(s.sessionByDigest.QueryRowContext(ctx, digest.String()))
 		})

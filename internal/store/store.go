@@ -412,9 +412,11 @@ func (s *Store) update(ctx context.Context, fn func(context.Context, *Tx) error)
 	if err != nil {
 		return errors.Join(err, ignoreDone(tx.Rollback()))
 	}
-	err = tx.Commit()
-	// A commit that reported an error may have been made all the same.
-	s.cache.forget(&t.touched)
+	if t.touched.any() {
+		err = s.cache.commit(&t.touched, tx.Commit)
+	} else {
+		err = tx.Commit()
+	}
 	switch {
 	case err == nil:
 		return nil
@@ -487,3 +489,5 @@ type touched struct {
 	sessions []token.Digest
 	keys     []token.Digest
 }
+
+func (t *touched) any() bool { return len(t.users) > 0 || len(t.sessions) > 0 || len(t.keys) > 0 }

@@ -68,7 +68,7 @@ func (s *Store) User(ctx context.Context, id int64) (*User, error) {
 }
 
 func (s *Store) user(ctx context.Context, id int64) (*User, error) {
-	user, err := cached(s.cache, s.cache.users, id, func() (*User, error) {
+	user, err := cached(s.cache, &s.cache.users, id, func() (*User, error) {
 		return reading(ctx, func(ctx context.Context) (*User, error) {
 			return scanUser(s.userByID.QueryRowContext(ctx, id))
 		})

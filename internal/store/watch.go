@@ -181,9 +181,10 @@ func (s *Store) look(ctx context.Context) error {
 	if len(ids) > 0 {
 		w.purge.Store(true)
 	}
-	if all {
+	switch {
+	case all:
 		s.cache.clear()
-	} else {
+	case changed.any():
 		s.cache.forget(&changed)
 	}
 	for _, id := range ids {

@@ -238,6 +238,11 @@ var scenarios = []scenario{
 	{"user-count-limit", "", func(_ context.Context, s *side, i int) params {
 		return params{"user_id": s.filled(i).id, "user_role": "authenticated", "limit_name": "max_requests_per_minute", "cost": 1}
 	}},
+	{"check", "", func(_ context.Context, s *side, i int) params {
+		id := s.filled(i).id
+		view := params{"action": "view", "target_name": "dataset", "target_owner": id, "target_visibility": "private"}
+		return params{"user_id": id, "access": []any{view}, "limits": []any{params{"limit_name": "max_requests_per_minute"}}}
+	}},
 
 	{"apikey-new", "", func(ctx context.Context, s *side, i int) params { return s.tiedKey(ctx, i) }},
 	{"apikey-verify", "", func(ctx context.Context, s *side, i int) params { return s.tied(ctx, i) }},
