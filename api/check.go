@@ -1,5 +1,7 @@
 package api
 
+import "strconv"
+
 // Check asks in one request who a credential belongs to, whether this user may do any
 // number of actions, and whether limits let them pass. Success only means that the
 // questions were answered: granted is the answer to all of them together, and each has
@@ -32,14 +34,16 @@ type CheckParams struct {
 	UserID Strict[Null[int64]] `json:"user_id,omitzero"`
 	// Access is a list of objects with action, target_name, target_owner,
 	// target_visibility and target_sharedwith, which may be left out: the parameters of
-	// user-check-access.
+	// user-check-access. In place of an object there may be a list of its values in this
+	// order.
 	Access Strict[List[AccessQuestion]] `json:"access,omitzero" max:"1000"`
 	// Limits is a list of objects with limit_name and cost, which may be left out: the
-	// parameters of user-count-limit. No limit may stand there twice.
+	// parameters of user-count-limit; or of lists, as above. No limit may stand there twice.
 	Limits Strict[List[LimitCost]] `json:"limits,omitzero" max:"20"`
 }
 
-// An AccessQuestion asks whether the user may do an action on an item.
+// An AccessQuestion asks whether the user may do an action on an item. As JSON it is a list
+// of its values.
 type AccessQuestion struct {
 	// Action is one of the policy's actions.
 	Action string `json:"action"`
@@ -52,6 +56,18 @@ type AccessQuestion struct {
 	// TargetSharedWith holds the ids of the users that the item is shared with,
 	// separated by commas; empty, "none", null or left out for nobody.
 	TargetSharedWith Opt[string] `json:"target_sharedwith,omitzero" max:"65536"`
+}
+
+// MarshalJSON returns the short form.
+func (q AccessQuestion) MarshalJSON() ([]byte, error) {
+	text := appendText([]byte{'['}, q.Action)
+	text = appendText(append(text, ','), q.TargetName)
+	text = strconv.AppendInt(append(text, ','), q.TargetOwner, 10)
+	text = appendText(append(text, ','), q.TargetVisibility)
+	if q.TargetSharedWith.Set {
+		text = appendText(append(text, ','), q.TargetSharedWith.Value)
+	}
+	return append(text, ']'), nil
 }
 
 // A LimitCost asks whether a limit lets something pass that the user does.
@@ -98,6 +114,19 @@ type AccessDecision struct {
 	Granted bool `json:"granted"`
 	Code    Code `json:"code,omitzero"`
 }
+
+// MarshalJSON returns the object.
+func (d AccessDecision) MarshalJSON() ([]byte, error) {
+	if d.Granted && d.Code == "" {
+		return granted, nil
+	}
+	text := strconv.AppendBool([]byte(`{"granted":`), d.Granted)
+	text = appendText(append(text, `,"code":`...), string(d.Code))
+	return append(text, '}'), nil
+}
+
+// granted is the text of nearly all decisions.
+var granted = []byte(`{"granted":true}`)
 
 // LimitDecision is the answer about a limit. granted is whether this limit alone lets the
 // cost pass; code says why not, as failure_code does of user-count-limit. limit,

@@ -12,6 +12,11 @@ import (
 
 func TestList(t *testing.T) {
 	const whole = `{"action": "view", "target_name": "object", "target_owner": 1, "target_visibility": "public"}`
+	short, _ := decode(t, api.Check, map[string]string{"access": `[["view", "object", 1, "public"]]`})
+	long, _ := decode(t, api.Check, map[string]string{"access": "[" + whole + "]"})
+	if diff := cmp.Diff(long, short); diff != "" {
+		t.Errorf("the short form is another question:\n%s", diff)
+	}
 	for _, test := range []struct{ access, problem string }{
 		{"[]", ""},
 		{" [ ] ", ""},
@@ -23,7 +28,13 @@ func TestList(t *testing.T) {
 		{`null`, "access: incorrect type"},
 		{`[1]`, "access: incorrect type [0]"},
 		{`[` + whole + `, null]`, "access: incorrect type [1]"},
-		{`[[]]`, "access: incorrect type [0]"},
+		{`[[]]`, "access: missing [0].action"},
+		{`[["view", "object", 1]]`, "access: missing [0].target_visibility"},
+		{`[["view", "object", 1, "public"], ["view", "object", 1, "public", null], [ "view","object",1,"public","1,2" ]]`, ""},
+		{`[["view", "object", 1, "public", "1", 2]]`, "access: too long [0]"},
+		{`[["view", "object", "1", "public"]]`, "access: incorrect type [0].target_owner"},
+		{`[["view", null, 1, "public"]]`, "access: incorrect type [0].target_name"},
+		{`[["view", "object", 1, "\ud800"]]`, "access: invalid text [0].target_visibility"},
 		{`[{}]`, "access: missing [0].action"},
 		{`[` + whole + `, {"action": "view", "target_name": 1}]`, "access: incorrect type [1].target_name"},
 		{strings.Replace("["+whole+"]", "{", `{"action": "view", `, 1), "access: duplicate [0].action"},

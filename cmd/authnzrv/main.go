@@ -26,6 +26,7 @@ type commands struct {
 	Policy policyCommand `cmd:"" help:"Check and explain permission policies."`
 	Mail   mailCommand   `cmd:"" help:"Test the sending of e-mail."`
 	DB     dbCommand     `cmd:"" name:"db" help:"Move, back up, restore, check and migrate databases."`
+	Bench  benchCommand  `cmd:"" help:"Measure this machine and a database, and recommend the cost of password hashes."`
 	API    apiCommand    `cmd:"" name:"api" help:"Print the reference of all requests."`
 	Keygen keygenCommand `cmd:"" help:"Print a new secret key."`
 	Hash   hashCommand   `cmd:"" name:"hash-worker" hidden:"" help:"Compute password hashes for the server that started this process."`

@@ -8,6 +8,7 @@ import (
 	"net/http"
 	"net/http/httptest"
 	"path/filepath"
+	"strings"
 	"testing"
 	"time"
 
@@ -69,6 +70,7 @@ func BenchmarkRequest(b *testing.B) {
 	if err != nil {
 		b.Fatal(err)
 	}
+	const question = `["view", "dataset", 1, "private"]`
 	for _, request := range []struct{ name, body string }{
 		{api.SessionExists.Spec().Name, fmt.Sprintf(`{"session_token": %q}`, string(*session.SessionToken))},
 		{
@@ -76,6 +78,8 @@ func BenchmarkRequest(b *testing.B) {
 			`{"user_id": 1, "user_role": "superuser", "action": "view", "target_name": "dataset",
 				"target_owner": 2, "target_visibility": "shared", "target_sharedwith": "1"}`,
 		},
+		{api.Check.Spec().Name, `{"user_id": 1, "access": [` + question + `]}`},
+		{api.Check.Spec().Name, `{"user_id": 1, "access": [` + strings.Repeat(question+", ", 99) + question + `]}`},
 	} {
 		b.Run(request.name, func(b *testing.B) {
 			text := fmt.Sprintf(`{"request": %q, "body": %s, "reqid": 1, "client_ipaddr": "192.0.2.7"}`, request.name, request.body)

@@ -381,3 +381,34 @@ func NewUUID() string {
 	text := fmt.Sprintf("%x", b)
 	return strings.Join([]string{text[:8], text[8:12], text[12:16], text[16:20], text[20:]}, "-")
 }
+
+// CheckEmpty returns what a database is for people to read, without a password, and fails
+// with ErrNotEmpty when it holds tables of ours. An SQLite file need not be there.
+func CheckEmpty(ctx context.Context, url string) (described string, err error) {
+	u, err := dburl.Parse(url)
+	if err != nil {
+		return "", err
+	}
+	if u.Dialect == dburl.SQLite {
+		info, err := os.Stat(u.Path)
+		if errors.Is(err, fs.ErrNotExist) || err == nil && info.Size() == 0 {
+			return u.String(), nil
+		}
+	}
+	s := newStore(u, Options{})
+	defer func() { err = errors.Join(err, s.Close()) }()
+	err = s.connect(ctx)
+	if err != nil {
+		return "", fmt.Errorf("open database %s: %w", u, err)
+	}
+	for _, table := range []string{"users", "sessions"} {
+		found, err := s.dialect.tableExists(ctx, s.writer, table)
+		if err == nil && found {
+			err = fmt.Errorf("%w: it has a table %s", ErrNotEmpty, table)
+		}
+		if err != nil {
+			return "", fmt.Errorf("look into database %s: %w", u, err)
+		}
+	}
+	return u.String(), nil
+}

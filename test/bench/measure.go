@@ -20,6 +20,7 @@ import (
 
 	"authnzerver/api"
 	"authnzerver/client"
+	"authnzerver/internal/load"
 	"authnzerver/internal/passwd"
 	"authnzerver/internal/setup"
 	"authnzerver/internal/store"
@@ -54,7 +55,7 @@ type bench struct {
 	secret string
 	report report
 
-	server *process
+	server *load.Process
 	client *client.Client
 	tokens []api.SessionToken
 }
@@ -110,7 +111,7 @@ func (b *bench) measureServer(ctx context.Context) (err error) {
 	if err != nil {
 		return err
 	}
-	defer func() { err = errors.Join(err, b.server.stop()) }()
+	defer func() { err = errors.Join(err, b.server.Stop()) }()
 	err = b.idleMemory(ctx)
 	if err != nil {
 		return fmt.Errorf("idle memory: %w", err)
@@ -193,15 +194,15 @@ func (b *bench) setUp(ctx context.Context) error {
 
 // startServer starts the server as it is, but for the limits, and for a window
 // of seen messages that the load does not fill: it has a place for a million.
-func (b *bench) startServer(ctx context.Context, options ...string) (*process, error) {
-	return start(ctx, b.log, b.plan.server, b.serverArgs(options))
+func (b *bench) startServer(ctx context.Context, options ...string) (*load.Process, error) {
+	return load.Start(ctx, b.log, nil, b.plan.server, b.serverArgs(options))
 }
 
 // startLowServer starts a server with the lowest priority, which that of its
 // hashes cannot be below.
-func (b *bench) startLowServer(ctx context.Context, options ...string) (*process, error) {
+func (b *bench) startLowServer(ctx context.Context, options ...string) (*load.Process, error) {
 	args := b.serverArgs(options)
-	return start(ctx, b.log, "nice", func(host, port string) []string {
+	return load.Start(ctx, b.log, nil, "nice", func(host, port string) []string {
 		return append([]string{"-n", "19", b.plan.server}, args(host, port)...)
 	})
 }
@@ -215,13 +216,13 @@ func (b *bench) serverArgs(options []string) func(host, port string) []string {
 	}
 }
 
-func (b *bench) startEmpty(ctx context.Context, reply []byte) (*process, error) {
+func (b *bench) startEmpty(ctx context.Context, reply []byte) (*load.Process, error) {
 	file := filepath.Join(b.dir, "reply")
 	err := os.WriteFile(file, reply, 0o600)
 	if err != nil {
 		return nil, err
 	}
-	return start(ctx, b.log, "/proc/self/exe", func(host, port string) []string {
+	return load.Start(ctx, b.log, nil, "/proc/self/exe", func(host, port string) []string {
 		return []string{
 			emptyCommand, "-address=" + net.JoinHostPort(host, port),
 			"-secret=" + filepath.Join(b.dir, setup.SecretFile), "-reply=" + file,
@@ -237,8 +238,8 @@ func (b *bench) timeStart(ctx context.Context) error {
 		if err != nil {
 			return err
 		}
-		times = append(times, p.took)
-		err = p.stop()
+		times = append(times, p.Took)
+		err = p.Stop()
 		if err != nil {
 			return err
 		}
@@ -257,7 +258,7 @@ func (b *bench) idleMemory(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	b.client, err = client.New(client.Options{URL: "http://" + b.server.address, Secret: b.secret})
+	b.client, err = client.New(client.Options{URL: "http://" + b.server.Address, Secret: b.secret})
 	if err != nil {
 		return err
 	}
@@ -280,7 +281,7 @@ func (b *bench) memory(ctx context.Context, name string, wait time.Duration, req
 		return ctx.Err()
 	case <-time.After(wait):
 	}
-	bytes, err := b.server.memory()
+	bytes, err := b.server.Memory()
 	if err != nil {
 		return err
 	}
@@ -343,17 +344,17 @@ type question struct {
 
 // A target is a server under load.
 type target struct {
-	*process
-	connections []*connection
+	*load.Process
+	connections []*load.Connection
 	rates       []float64 // answers a second, one for each round
 	times       []time.Duration
 	cpu         time.Duration
 }
 
-func newTarget(p *process, connections int) (*target, error) {
-	t := &target{process: p}
+func newTarget(p *load.Process, connections int) (*target, error) {
+	t := &target{Process: p}
 	for range connections {
-		c, err := connect(p.address)
+		c, err := load.Connect(p.Address)
 		if err != nil {
 			return nil, errors.Join(err, t.close())
 		}
@@ -371,21 +372,21 @@ func (t *target) close() error {
 }
 
 // round takes the figures of one round.
-func (t *target) round(keys *wire.KeyRing, m *magazine, duration time.Duration) error {
-	before, err := t.cpuTime()
+func (t *target) round(keys *wire.KeyRing, m *load.Magazine, duration time.Duration) error {
+	before, err := t.CPUTime()
 	if err != nil {
 		return err
 	}
-	v, err := fire(t.connections, keys, m, duration)
+	v, err := load.Fire(t.connections, keys, m, duration)
 	if err != nil {
 		return err
 	}
-	after, err := t.cpuTime()
+	after, err := t.CPUTime()
 	if err != nil {
 		return err
 	}
-	t.rates = append(t.rates, v.rate())
-	t.times = append(t.times, v.times...)
+	t.rates = append(t.rates, v.Rate())
+	t.times = append(t.times, v.Times...)
 	t.cpu += after - before
 	return nil
 }
@@ -399,8 +400,8 @@ func (t *target) cpuMicroseconds() float64 {
 // the same messages with the reply that the server gave to one of them.
 func (b *bench) throughput(ctx context.Context, name string, required bool, params func(i int) any) (err error) {
 	say("measuring %s", name)
-	load := func(n int) (*magazine, error) {
-		return newMagazine(b.keys, n, func(i int) any { return question{name, params(i), i, "192.0.2.7"} })
+	load := func(n int) (*load.Magazine, error) {
+		return load.NewMagazine(b.keys, n, func(i int) any { return question{name, params(i), i, "192.0.2.7"} })
 	}
 	server, err := newTarget(b.server, b.connections)
 	if err != nil {
@@ -411,7 +412,7 @@ func (b *bench) throughput(ctx context.Context, name string, required bool, para
 	if err != nil {
 		return err
 	}
-	sealed, err := server.connections[0].exchange(one.take())
+	sealed, err := server.connections[0].Exchange(one.Take())
 	if err != nil {
 		return err
 	}
@@ -423,7 +424,7 @@ func (b *bench) throughput(ctx context.Context, name string, required bool, para
 	if err != nil {
 		return err
 	}
-	defer func() { err = errors.Join(err, handler.stop()) }()
+	defer func() { err = errors.Join(err, handler.Stop()) }()
 	empty, err := newTarget(handler, b.connections)
 	if err != nil {
 		return err
@@ -483,7 +484,7 @@ func (b *bench) logins(ctx context.Context) (err error) {
 		if err != nil {
 			return err
 		}
-		m, err := newMagazine(b.keys, sessions, func(i int) any {
+		m, err := load.NewMagazine(b.keys, sessions, func(i int) any {
 			return question{name, api.UserLoginParams{SessionToken: tokens[i], Email: adminEmail, Password: adminPassword}, i, "192.0.2.7"}
 		})
 		if err != nil {

@@ -19,6 +19,7 @@ import (
 
 	"authnzerver/api"
 	"authnzerver/client"
+	"authnzerver/internal/load"
 	"authnzerver/internal/wire"
 )
 
@@ -95,10 +96,10 @@ type gun struct {
 	address string
 	keys    *wire.KeyRing
 	mu      sync.Mutex
-	free    []*connection
+	free    []*load.Connection
 }
 
-func (g *gun) take() (*connection, error) {
+func (g *gun) take() (*load.Connection, error) {
 	g.mu.Lock()
 	defer g.mu.Unlock()
 	if n := len(g.free); n > 0 {
@@ -106,10 +107,10 @@ func (g *gun) take() (*connection, error) {
 		g.free = g.free[:n-1]
 		return c, nil
 	}
-	return connect(g.address)
+	return load.Connect(g.address)
 }
 
-func (g *gun) release(c *connection) {
+func (g *gun) release(c *load.Connection) {
 	g.mu.Lock()
 	defer g.mu.Unlock()
 	g.free = append(g.free, c)
@@ -128,11 +129,11 @@ func (g *gun) close() error {
 
 // shoot sends all requests, so many a second, from the moment given, and waits
 // for all answers.
-func (g *gun) shoot(ctx context.Context, m *magazine, rate float64, began time.Time) ([]answer, error) {
-	answers := make([]answer, len(m.requests))
-	errs := make([]error, len(m.requests))
+func (g *gun) shoot(ctx context.Context, m *load.Magazine, rate float64, began time.Time) ([]answer, error) {
+	answers := make([]answer, len(m.Requests))
+	errs := make([]error, len(m.Requests))
 	var flying sync.WaitGroup
-	for i, request := range m.requests {
+	for i, request := range m.Requests {
 		sent := time.Duration(float64(i) / rate * float64(time.Second))
 		sleepUntil(began.Add(sent))
 		if ctx.Err() != nil {
@@ -167,7 +168,7 @@ func (g *gun) one(request []byte, intended time.Time) (outcome, time.Duration, e
 	if err != nil {
 		return 0, 0, errors.Join(err, c.Close())
 	}
-	body, err := c.exchange(request)
+	body, err := c.Exchange(request)
 	took := time.Since(intended)
 	if errors.Is(err, os.ErrDeadlineExceeded) {
 		return timedOut, took, c.Close()
@@ -261,20 +262,20 @@ type victim struct {
 }
 
 // logins returns n sealed logins, each with a session of its own, which it ends.
-func (v *victim) logins(ctx context.Context, n int) (*magazine, error) {
+func (v *victim) logins(ctx context.Context, n int) (*load.Magazine, error) {
 	tokens, err := v.newSessions(ctx, n)
 	if err != nil {
 		return nil, err
 	}
-	return newMagazine(v.keys, n, func(i int) any {
+	return load.NewMagazine(v.keys, n, func(i int) any {
 		p := api.UserLoginParams{SessionToken: tokens[i], Email: api.Email(v.emails[i%users]), Password: userPassword}
 		return question{api.UserLogin.Spec().Name, p, i, "192.0.2.7"}
 	})
 }
 
 // beside returns session-exists for so long.
-func (v *victim) beside(duration time.Duration) (*magazine, error) {
-	return newMagazine(v.keys, int(besideRate*duration.Seconds()), func(i int) any {
+func (v *victim) beside(duration time.Duration) (*load.Magazine, error) {
+	return load.NewMagazine(v.keys, int(besideRate*duration.Seconds()), func(i int) any {
 		return question{api.SessionExists.Spec().Name, api.SessionTokenParams{SessionToken: v.tokens[i%sessions]}, i, "192.0.2.7"}
 	})
 }
@@ -326,7 +327,7 @@ func (v *victim) rest(ctx context.Context) (err error) {
 		return err
 	}
 	var times []time.Duration
-	for _, request := range m.requests {
+	for _, request := range m.Requests {
 		_, took, err := v.gun.one(request, time.Now())
 		if err != nil {
 			return err
@@ -360,8 +361,8 @@ func (v *victim) highest(ctx context.Context) (rate float64, err error) {
 		_, err := v.gun.shoot(ctx, beside, besideRate, time.Now())
 		shot <- err
 	}()
-	result, err := fire(t.connections, v.keys, m, maxTime)
-	return result.rate(), errors.Join(err, <-shot)
+	result, err := load.Fire(t.connections, v.keys, m, maxTime)
+	return result.Rate(), errors.Join(err, <-shot)
 }
 
 // load offers a multiple of the highest rate. When asked to, it waits for
@@ -377,7 +378,7 @@ func (v *victim) load(ctx context.Context, highest, multiple float64, recover bo
 	if err != nil {
 		return step{}, err
 	}
-	after := &magazine{}
+	after := &load.Magazine{}
 	if recover {
 		after, err = v.logins(ctx, 100)
 		if err != nil {
@@ -415,12 +416,12 @@ func (v *victim) load(ctx context.Context, highest, multiple float64, recover bo
 
 // recovery sends logins one after the other from the end of a step, until one
 // is as fast as without load, and returns how long that was.
-func (v *victim) recovery(m *magazine, end time.Time) (time.Duration, error) {
-	if m.requests == nil {
+func (v *victim) recovery(m *load.Magazine, end time.Time) (time.Duration, error) {
+	if m.Requests == nil {
 		return 0, nil
 	}
 	sleepUntil(end)
-	for _, request := range m.requests {
+	for _, request := range m.Requests {
 		o, took, err := v.gun.one(request, time.Now())
 		if err != nil {
 			return 0, err
@@ -452,10 +453,10 @@ func (b *bench) newUsers(ctx context.Context, domain string) ([]string, error) {
 
 // attack hands over a server that was started, with the figures of its rest,
 // and stops it.
-func (b *bench) attack(ctx context.Context, name string, server *process, do func(*victim) error) (err error) {
+func (b *bench) attack(ctx context.Context, name string, server *load.Process, do func(*victim) error) (err error) {
 	b.server = server
-	defer func() { err = errors.Join(err, b.server.stop()) }()
-	b.client, err = client.New(client.Options{URL: "http://" + b.server.address, Secret: b.secret})
+	defer func() { err = errors.Join(err, b.server.Stop()) }()
+	b.client, err = client.New(client.Options{URL: "http://" + b.server.Address, Secret: b.secret})
 	if err != nil {
 		return err
 	}
@@ -468,7 +469,7 @@ func (b *bench) attack(ctx context.Context, name string, server *process, do fun
 		return err
 	}
 	defer func() { err = errors.Join(err, end()) }()
-	v := &victim{bench: b, name: name, gun: &gun{address: b.server.address, keys: b.keys}}
+	v := &victim{bench: b, name: name, gun: &gun{address: b.server.Address, keys: b.keys}}
 	v.emails, err = b.newUsers(ctx, name)
 	if err != nil {
 		return err

@@ -17,6 +17,7 @@ import (
 
 	"authnzerver/api"
 	"authnzerver/client"
+	"authnzerver/internal/load"
 	"authnzerver/internal/store"
 	"authnzerver/test/databases"
 )
@@ -42,7 +43,7 @@ var sizeOptions = []string{
 // A side is a database of one size and its server. After the first error, which err
 // keeps, it does nothing more.
 type side struct {
-	*process
+	*load.Process
 	kind   databases.Kind
 	url    string
 	users  int
@@ -110,7 +111,7 @@ func (b *bench) newSide(ctx context.Context, servers *databases.Servers, kind da
 	if err != nil {
 		return nil, err
 	}
-	err = p.stop()
+	err = p.Stop()
 	if err != nil {
 		return nil, err
 	}
@@ -129,18 +130,18 @@ func (b *bench) newSide(ctx context.Context, servers *databases.Servers, kind da
 
 // serve starts the server, again if it runs, so that it remembers no rows.
 func (s *side) serve(ctx context.Context, b *bench, options []string) error {
-	if s.process != nil {
-		err := s.stop()
+	if s.Process != nil {
+		err := s.Stop()
 		if err != nil {
 			return err
 		}
 	}
 	var err error
-	s.process, err = b.startServer(ctx, append(options, "--authdb="+s.url)...)
+	s.Process, err = b.startServer(ctx, append(options, "--authdb="+s.url)...)
 	if err != nil {
 		return err
 	}
-	s.client, err = client.New(client.Options{URL: "http://" + s.address, Secret: b.secret})
+	s.client, err = client.New(client.Options{URL: "http://" + s.Address, Secret: b.secret})
 	if err != nil {
 		return err
 	}
@@ -192,8 +193,8 @@ func (b *bench) compareSides(ctx context.Context, small, large *side, options []
 	sides := []*side{small, large}
 	defer func() {
 		for _, s := range sides {
-			if s.process != nil {
-				err = errors.Join(err, s.stop())
+			if s.Process != nil {
+				err = errors.Join(err, s.Stop())
 			}
 		}
 	}()
@@ -264,7 +265,7 @@ func (b *bench) compareRequest(ctx context.Context, sides []*side, sc scenario, 
 // listAll lists all users in one request, and drops the answer.
 func (b *bench) listAll(ctx context.Context, s *side) error {
 	say("listing all users")
-	before, err := s.peakMemory()
+	before, err := s.PeakMemory()
 	if err != nil {
 		return err
 	}
@@ -272,7 +273,7 @@ func (b *bench) listAll(ctx context.Context, s *side) error {
 	if err != nil {
 		return err
 	}
-	request, err := http.NewRequestWithContext(ctx, http.MethodPost, "http://"+s.address, bytes.NewReader(b.keys.AppendSeal(nil, text, 0, time.Now())))
+	request, err := http.NewRequestWithContext(ctx, http.MethodPost, "http://"+s.Address, bytes.NewReader(b.keys.AppendSeal(nil, text, 0, time.Now())))
 	if err != nil {
 		return err
 	}
@@ -290,7 +291,7 @@ func (b *bench) listAll(ctx context.Context, s *side) error {
 		return fmt.Errorf("status %d", response.StatusCode)
 	}
 	took := time.Since(started)
-	after, err := s.peakMemory()
+	after, err := s.PeakMemory()
 	if err != nil {
 		return err
 	}

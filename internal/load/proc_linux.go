@@ -1,92 +1,19 @@
-//go:build linux
-
-package main
+package load
 
 import (
 	"bytes"
-	"context"
 	"errors"
 	"fmt"
 	"io/fs"
-	"net"
-	"net/http"
 	"os"
-	"os/exec"
 	"path/filepath"
 	"strconv"
-	"syscall"
 	"time"
 )
 
-// A process is a server that was started here.
-type process struct {
-	cmd     *exec.Cmd
-	address string
-	// took is the time from its start to its first healthy answer.
-	took time.Duration
-}
-
-// startTime bounds how long a server may take to answer.
-const startTime = 10 * time.Second
-
-// start starts a server, with arguments that make it listen on the address
-// given, and waits until it answers. Its log goes to the file.
-func start(ctx context.Context, log *os.File, program string, args func(host, port string) []string) (*process, error) {
-	address, err := freeAddress()
-	if err != nil {
-		return nil, err
-	}
-	host, port, err := net.SplitHostPort(address)
-	if err != nil {
-		return nil, err
-	}
-	p := &process{cmd: exec.CommandContext(ctx, program, args(host, port)...), address: address}
-	p.cmd.Stderr = log
-	p.cmd.Cancel = func() error { return p.cmd.Process.Signal(syscall.SIGTERM) }
-	p.cmd.WaitDelay = startTime
-	started := time.Now()
-	err = p.cmd.Start()
-	if err != nil {
-		return nil, err
-	}
-	for !p.healthy() {
-		if time.Since(started) > startTime {
-			text, err := os.ReadFile(log.Name())
-			return nil, errors.Join(fmt.Errorf("%s did not answer within %v; its log:\n%s", program, startTime, text), err, p.stop())
-		}
-		time.Sleep(time.Millisecond)
-	}
-	p.took = time.Since(started)
-	return p, nil
-}
-
-// freeAddress returns a loopback address that nobody listens on.
-func freeAddress() (string, error) {
-	listener, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		return "", err
-	}
-	return listener.Addr().String(), listener.Close()
-}
-
-func (p *process) healthy() bool {
-	response, err := http.Get("http://" + p.address + "/health")
-	if err != nil {
-		return false
-	}
-	_ = response.Body.Close()
-	return response.StatusCode == http.StatusOK
-}
-
-// stop ends the process and waits for it.
-func (p *process) stop() error {
-	http.DefaultClient.CloseIdleConnections()
-	return errors.Join(p.cmd.Process.Signal(syscall.SIGTERM), p.cmd.Wait())
-}
-
 // each calls do with the folders of the process and of those that it started,
 // in the /proc file system.
-func (p *process) each(do func(folder string) error) error {
+func (p *Process) each(do func(folder string) error) error {
 	folder := fmt.Sprintf("/proc/%d", p.cmd.Process.Pid)
 	err := do(folder)
 	if err != nil {
@@ -114,9 +41,9 @@ func (p *process) each(do func(folder string) error) error {
 	return nil
 }
 
-// memory returns the resident memory in bytes, with that of the processes that
+// Memory returns the resident memory in bytes, with that of the processes that
 // it started. What they share counts once.
-func (p *process) memory() (float64, error) {
+func (p *Process) Memory() (float64, error) {
 	sum := 0.0
 	err := p.each(func(folder string) error {
 		bytes, err := proportional(folder)
@@ -147,9 +74,9 @@ func kibibytes(file string, text []byte, label string) (float64, error) {
 	return 0, fmt.Errorf("%s has no line %q", file, label)
 }
 
-// peakMemory returns the most memory in bytes that the process itself has had so far
+// PeakMemory returns the most memory in bytes that the process itself has had so far
 // (VmHWM of proc_pid_status(5)).
-func (p *process) peakMemory() (float64, error) {
+func (p *Process) PeakMemory() (float64, error) {
 	file := fmt.Sprintf("/proc/%d/status", p.cmd.Process.Pid)
 	text, err := os.ReadFile(file)
 	if err != nil {
@@ -162,9 +89,9 @@ func (p *process) peakMemory() (float64, error) {
 // (USER_HZ, which is 100 on every architecture that Go runs on).
 const ticks = 100
 
-// cpuTime returns the CPU time that the process has taken, with those that it
+// CPUTime returns the CPU time that the process has taken, with those that it
 // started.
-func (p *process) cpuTime() (time.Duration, error) {
+func (p *Process) CPUTime() (time.Duration, error) {
 	var sum time.Duration
 	err := p.each(func(folder string) error {
 		taken, err := cpuTime(folder)
