@@ -1,6 +1,9 @@
 package api
 
-import "strconv"
+import (
+	"bytes"
+	"strconv"
+)
 
 // Check asks in one request who a credential belongs to, whether this user may do any
 // number of actions, and whether limits let them pass. Success only means that the
@@ -85,7 +88,7 @@ type CheckResult struct {
 	// Identity is the user and the credential.
 	Identity Identity `json:"identity"`
 	// Access has the answers to the questions of access, in their order.
-	Access []AccessDecision `json:"access"`
+	Access AccessDecisions `json:"access"`
 	// Limits has the answers about the limits, in their order.
 	Limits []LimitDecision `json:"limits"`
 }
@@ -115,18 +118,23 @@ type AccessDecision struct {
 	Code    Code `json:"code,omitzero"`
 }
 
-// MarshalJSON returns the object.
-func (d AccessDecision) MarshalJSON() ([]byte, error) {
-	if d.Granted && d.Code == "" {
-		return granted, nil
-	}
-	text := strconv.AppendBool([]byte(`{"granted":`), d.Granted)
-	text = appendText(append(text, `,"code":`...), string(d.Code))
-	return append(text, '}'), nil
-}
+// AccessDecisions are the answers to questions of access.
+type AccessDecisions []AccessDecision
 
-// granted is the text of nearly all decisions.
-var granted = []byte(`{"granted":true}`)
+// MarshalJSON returns the list.
+func (list AccessDecisions) MarshalJSON() ([]byte, error) {
+	const granted = `{"granted":true},`
+	text := append(make([]byte, 0, len(granted)*len(list)+2), '[')
+	for i := range list {
+		if list[i].Granted {
+			text = append(text, granted...)
+			continue
+		}
+		text = append(text, `{"granted":false,"code":`...)
+		text = append(appendText(text, string(list[i].Code)), '}', ',')
+	}
+	return append(bytes.TrimSuffix(text, []byte{','}), ']'), nil
+}
 
 // LimitDecision is the answer about a limit. granted is whether this limit alone lets the
 // cost pass; code says why not, as failure_code does of user-count-limit. limit,

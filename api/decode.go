@@ -94,9 +94,17 @@ func (s *Spec) problem(f *field, problem string) Problem {
 func (s *Spec) decode(members []Member, params reflect.Value) []Problem {
 	var problems []Problem
 	report := func(f *field, problem string) { problems = append(problems, s.problem(f, problem)) }
+	var space [16]jsontext.Value
+	values := s.match(space[:0], members)
 	for i := range s.params {
 		f := &s.params[i]
-		raw, problem := find(members, f.name)
+		var raw jsontext.Value
+		var problem string
+		if values != nil {
+			raw = values[i]
+		} else {
+			raw, problem = find(members, f.name)
+		}
 		switch {
 		case problem != "":
 			report(f, problem)
@@ -111,6 +119,32 @@ func (s *Spec) decode(members []Member, params reflect.Value) []Problem {
 		}
 	}
 	return problems
+}
+
+// match appends the value of each parameter, nil for one that was left out, when every
+// member is a parameter and none stands there twice, as is nearly always so: then nothing
+// else can be wrong with the names. Otherwise it returns nil.
+func (s *Spec) match(values []jsontext.Value, members []Member) []jsontext.Value {
+	next, found := 0, 0 // clients often send them in the order of the declaration
+	for i := range s.params {
+		values = append(values, nil)
+		for range members {
+			if next == len(members) {
+				next = 0
+			}
+			m := &members[next]
+			next++
+			if string(m.Name) == s.params[i].name {
+				values[i] = m.Value
+				found++
+				break
+			}
+		}
+	}
+	if found < len(members) {
+		return nil
+	}
+	return values
 }
 
 // find returns the value of the member called name. A second one, or one

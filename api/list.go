@@ -24,66 +24,68 @@ func (*List[T]) element() *Spec {
 	return &Spec{params: paramFields(typ, typ.Name())}
 }
 
-func (l *List[T]) decode(raw jsontext.Value, b bounds) string {
+func (l *List[T]) decode(raw jsontext.Value, b bounds) (problem string) {
 	if raw.Kind() != '[' {
 		return ProblemType
 	}
-	var few [16]jsontext.Value
-	elements, err := jsonobject.AppendElements(few[:0], raw)
-	switch {
-	case err != nil:
-		return ProblemType // unreachable: the request was found to be sound
-	case int64(len(elements)) > b.max:
-		return ProblemTooLong
-	}
-	list := make(List[T], len(elements))
-	value := reflect.ValueOf(list)
-	for i, element := range elements {
-		member, problem := b.element.decodeElement(element, value.Index(i))
-		if problem != "" {
-			return problem + " [" + strconv.Itoa(i) + "]" + member
+	list := List[T]{}
+	err := jsonobject.EachRow(raw, func(element jsontext.Value, values []jsontext.Value) bool {
+		i := len(list)
+		if int64(i) == b.max {
+			problem = ProblemTooLong
+			return false
 		}
+		var entry T
+		if i > 0 && element[0] == '[' {
+			entry = list[i-1] // what repeats need not be read again
+		}
+		list = append(list, entry)
+		problem = b.element.decodeEntry(element, values, reflect.ValueOf(&list[i]).Elem(), i)
+		return problem == ""
+	})
+	if err != nil {
+		return ProblemType // unreachable: the request was found to be sound
 	}
 	*l = list
-	return ""
+	return problem
 }
 
-// decodeElement reads an entry of a List. It returns the problem, or "", and behind a point
-// the member that has it.
-func (s *Spec) decodeElement(raw jsontext.Value, entry reflect.Value) (member, problem string) {
+// decodeEntry reads an entry of a List, whose values are given if it is a list itself. Its
+// texts may be those that were found right in the entry before.
+func (s *Spec) decodeEntry(raw jsontext.Value, values []jsontext.Value, entry reflect.Value, place int) (problem string) {
+	at := func(problem, member string) string { return problem + " [" + strconv.Itoa(place) + "]" + member }
 	switch raw.Kind() {
 	case '{':
 		var space [8]Member
 		members, err := jsonobject.AppendMembers(space[:0], raw)
 		if err != nil {
-			return "", ProblemType // unreachable, as above
+			return at(ProblemType, "") // unreachable, as above
 		}
 		if problems := s.decode(members, entry); problems != nil {
-			return "." + problems[0].Param, problems[0].Problem
+			return at(problems[0].Problem, "."+problems[0].Param)
 		}
 	case '[':
-		var space [8]jsontext.Value
-		values, err := jsonobject.AppendElements(space[:0], raw)
-		switch {
-		case err != nil:
-			return "", ProblemType // unreachable, as above
-		case len(values) > len(s.params):
-			return "", ProblemTooLong
+		if len(values) > len(s.params) {
+			return at(ProblemTooLong, "")
 		}
 		for i := range s.params {
 			f := &s.params[i]
+			field := entry.Field(f.index)
+			if field.Kind() != reflect.String {
+				field.SetZero() // of the entry before
+			}
 			switch {
 			case i < len(values):
-				problem = decodeValue(entry.Field(f.index).Addr().Interface(), values[i], f.bounds)
+				problem = decodeValue(field.Addr().Interface(), values[i], f.bounds)
 			case f.required:
 				problem = ProblemMissing
 			}
 			if problem != "" {
-				return "." + f.name, problem
+				return at(problem, "."+f.name)
 			}
 		}
 	default:
-		return "", ProblemType
+		return at(ProblemType, "")
 	}
-	return "", ""
+	return ""
 }

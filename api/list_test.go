@@ -17,6 +17,14 @@ func TestList(t *testing.T) {
 	if diff := cmp.Diff(long, short); diff != "" {
 		t.Errorf("the short form is another question:\n%s", diff)
 	}
+	// What an entry leaves out is not that of the one before.
+	several, _ := decode(t, api.Check, map[string]string{"access": `[["view", "object", 1, "public", "7"], ["view", "object", 1, "public"], ["view", "object", 1, "public", null], ["edit", "object", 2, "public"]]`})
+	want := api.List[api.AccessQuestion]{short.Access.Value[0], short.Access.Value[0], short.Access.Value[0], short.Access.Value[0]}
+	want[0].TargetSharedWith = api.Some("7")
+	want[3].Action, want[3].TargetOwner = "edit", 2
+	if diff := cmp.Diff(want, several.Access.Value); diff != "" {
+		t.Error(diff)
+	}
 	for _, test := range []struct{ access, problem string }{
 		{"[]", ""},
 		{" [ ] ", ""},

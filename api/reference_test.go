@@ -249,6 +249,8 @@ func (ref *reference) wireTypes(src *source, goType ast.Expr) []string {
 			return []string{"dict", "None"}
 		case "Code":
 			return []string{"str"}
+		case "AccessDecisions":
+			return []string{"list of " + ref.wireTypes(src, ast.NewIdent("AccessDecision"))[0]}
 		}
 		if !slices.ContainsFunc(ref.Objects, func(o refObject) bool { return o.Name == typ.Name }) {
 			ref.addObject(src, typ.Name)

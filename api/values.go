@@ -474,6 +474,9 @@ func decodeText(p *string, raw jsontext.Value, b bounds, nulAllowed bool) string
 		return ProblemType
 	}
 	if inner := raw[1 : len(raw)-1]; bytes.IndexByte(inner, '\\') < 0 {
+		if *p != "" && string(inner) == *p {
+			return "" // the same as in the entry of a list before, which was right
+		}
 		if !utf8.Valid(inner) {
 			return ProblemText
 		}

@@ -26,27 +26,31 @@ func (s *Server) UserCheckAccess(ctx context.Context, p *api.UserCheckAccessPara
 	if err != nil {
 		return result, failWhen(err, policy.ErrUnknownRole, api.CodeAccessCheckFailed)
 	}
-	err = s.activeInRole(ctx, p.UserID, p.UserRole)
+	rows, err := s.Store.Fresh(ctx)
 	if err != nil {
 		return result, err
 	}
-	err = s.allActive(ctx, append(sharedWith, p.TargetOwner))
+	err = activeInRole(ctx, rows, p.UserID, p.UserRole)
+	if err != nil {
+		return result, err
+	}
+	err = allActive(ctx, rows, append(sharedWith, p.TargetOwner))
 	if err != nil {
 		return result, err
 	}
 	if !granted {
 		return result, api.Fail(api.CodeActionNotPermitted)
 	}
-	return result, s.keyGrants(ctx, p)
+	return result, s.keyGrants(ctx, rows, p)
 }
 
 // keyGrants fails when a key was presented that does not let its user do what
 // is asked for.
-func (s *Server) keyGrants(ctx context.Context, p *api.UserCheckAccessParams) error {
+func (s *Server) keyGrants(ctx context.Context, rows store.Rows, p *api.UserCheckAccessParams) error {
 	if !p.APIKeyDict.Value.Set {
 		return nil
 	}
-	key, err := s.presentedKey(ctx, p.UserID, &p.APIKeyDict.Value.Value)
+	key, err := s.presentedKey(ctx, rows, p.UserID, &p.APIKeyDict.Value.Value)
 	if err != nil {
 		return err
 	}
@@ -58,12 +62,12 @@ func (s *Server) keyGrants(ctx context.Context, p *api.UserCheckAccessParams) er
 }
 
 // presentedKey returns the valid key that a user presented.
-func (s *Server) presentedKey(ctx context.Context, userID int64, presented *api.APIKey) (*store.APIKey, error) {
+func (s *Server) presentedKey(ctx context.Context, rows store.Rows, userID int64, presented *api.APIKey) (*store.APIKey, error) {
 	digest, ok := s.mayBeKey(presented.Token)
 	if !ok {
 		return nil, api.Fail(api.CodeKeyNotValid)
 	}
-	key, err := s.keyFrom(ctx, s.Store, digest, presented, store.KeyOfSession, store.KeySessionless)
+	key, err := s.keyFrom(ctx, rows, digest, presented, store.KeyOfSession, store.KeySessionless)
 	if err == nil && key.UserID != userID {
 		err = api.Fail(api.CodeKeyNotValid)
 	}
@@ -71,8 +75,8 @@ func (s *Server) presentedKey(ctx context.Context, userID int64, presented *api.
 }
 
 // activeInRole fails unless there is an active user with this id and role.
-func (s *Server) activeInRole(ctx context.Context, id int64, role string) error {
-	user, err := s.userByID(ctx, id)
+func activeInRole(ctx context.Context, rows store.Rows, id int64, role string) error {
+	user, err := userIn(ctx, rows, id)
 	if err != nil {
 		return err
 	}
@@ -83,13 +87,13 @@ func (s *Server) activeInRole(ctx context.Context, id int64, role string) error 
 }
 
 // allActive fails unless every id is that of an active user.
-func (s *Server) allActive(ctx context.Context, ids []int64) error {
+func allActive(ctx context.Context, rows store.Rows, ids []int64) error {
 	if len(ids) > 1 {
 		slices.Sort(ids)
 		ids = slices.Compact(ids)
 	}
 	for _, id := range ids {
-		user, err := s.userByID(ctx, id)
+		user, err := userIn(ctx, rows, id)
 		if err != nil {
 			return err
 		}
@@ -108,7 +112,7 @@ func (s *Server) UserCheckLimit(ctx context.Context, p *api.UserCheckLimitParams
 	if err != nil {
 		return result, failWhen(err, policy.ErrUnknownRole, api.CodeLimitCheckFailed)
 	}
-	err = s.activeInRole(ctx, p.UserID, p.UserRole)
+	err = activeInRole(ctx, s.Store, p.UserID, p.UserRole)
 	if err != nil {
 		return result, err
 	}
@@ -127,13 +131,17 @@ func (s *Server) UserCountLimit(ctx context.Context, p *api.UserCountLimitParams
 		err = failWhen(err, policy.ErrUnknownRole, api.CodeLimitCheckFailed)
 		return result, failWhen(err, policy.ErrNotCountable, api.CodeLimitNotCountable)
 	}
-	err = s.activeInRole(ctx, p.UserID, p.UserRole)
+	rows, err := s.Store.Fresh(ctx)
+	if err != nil {
+		return result, err
+	}
+	err = activeInRole(ctx, rows, p.UserID, p.UserRole)
 	if err != nil {
 		return result, err
 	}
 	var key *store.APIKey
 	if p.APIKeyDict.Value.Set {
-		key, err = s.presentedKey(ctx, p.UserID, &p.APIKeyDict.Value.Value)
+		key, err = s.presentedKey(ctx, rows, p.UserID, &p.APIKeyDict.Value.Value)
 		if err != nil {
 			return result, err
 		}

@@ -122,7 +122,12 @@ func (s *Server) userByEmail(ctx context.Context, email api.Email) (*store.User,
 
 // userByID returns the user with an id, or nil when there is none.
 func (s *Server) userByID(ctx context.Context, id int64) (*store.User, error) {
-	user, err := s.Store.User(ctx, id)
+	return userIn(ctx, s.Store, id)
+}
+
+// userIn is userByID among rows that may belong together.
+func userIn(ctx context.Context, rows store.Rows, id int64) (*store.User, error) {
+	user, err := rows.User(ctx, id)
 	if errors.Is(err, store.ErrNotFound) {
 		return nil, nil
 	}

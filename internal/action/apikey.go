@@ -52,15 +52,15 @@ func (s *Server) mayUseKeys(ctx context.Context, c keyCaller, action string, own
 	if !s.policyAllows(c, action, owner) {
 		return api.Fail(denied)
 	}
-	return s.bothActive(ctx, c, owner, denied)
+	return bothActive(ctx, s.Store, c, owner, denied)
 }
 
 // bothActive fails with the code denied unless the caller and the owner of
 // keys are active users.
-func (s *Server) bothActive(ctx context.Context, c keyCaller, owner int64, denied api.Code) error {
-	err := s.activeInRole(ctx, c.userID, c.role)
+func bothActive(ctx context.Context, rows store.Rows, c keyCaller, owner int64, denied api.Code) error {
+	err := activeInRole(ctx, rows, c.userID, c.role)
 	if err == nil && owner != c.userID {
-		err = s.allActive(ctx, []int64{owner})
+		err = allActive(ctx, rows, []int64{owner})
 	}
 	var failure *api.Failure
 	if errors.As(err, &failure) {
@@ -136,11 +136,15 @@ func (s *Server) verifyKey(ctx context.Context, presented *api.APIKey, kind stor
 	if !ok {
 		return nil, api.Fail(api.CodeKeyNotValid)
 	}
-	err := s.bothActive(ctx, c, presented.UserID, api.CodeNotAllowedOnKey)
+	rows, err := s.Store.Fresh(ctx)
 	if err != nil {
 		return nil, err
 	}
-	return s.keyFrom(ctx, s.Store, digest, presented, kind)
+	err = bothActive(ctx, rows, c, presented.UserID, api.CodeNotAllowedOnKey)
+	if err != nil {
+		return nil, err
+	}
+	return s.keyFrom(ctx, rows, digest, presented, kind)
 }
 
 func (s *Server) verified(key *store.APIKey, scope api.Strict[api.Null[string]]) (api.APIKeyVerifyResult, error) {

@@ -311,7 +311,7 @@ func (a *App) Run(ctx context.Context, listener net.Listener, ready func(net.Add
 	running.Go(func() { a.flushUses(jobs) })
 	running.Go(func() { a.saveLimitsOften(jobs) })
 	running.Go(func() { a.sendNotices(jobs) })
-	running.Go(func() { memory.FreeWhenIdle(jobs) })
+	running.Go(func() { memory.Follow(jobs) })
 	served := make(chan error, 1)
 	go func() { served <- a.server.Serve(listener) }()
 	ready(listener.Addr())

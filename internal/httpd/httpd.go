@@ -12,6 +12,7 @@ import (
 	"net"
 	"net/http"
 	"net/netip"
+	"slices"
 	"strconv"
 	"strings"
 	"sync"
@@ -85,16 +86,16 @@ type Health struct {
 // A Handler serves HTTP. It is safe for concurrent use.
 type Handler struct {
 	Options
-	hosts map[string]bool
+	hosts []string // in lower case
 	// stopping is closed when the server begins to stop.
 	stopping chan struct{}
 }
 
 // New returns a Handler.
 func New(o Options) *Handler {
-	h := &Handler{Options: o, hosts: map[string]bool{}, stopping: make(chan struct{})}
+	h := &Handler{Options: o, stopping: make(chan struct{})}
 	for _, host := range o.AllowedHosts {
-		h.hosts[strings.ToLower(host)] = true
+		h.hosts = append(h.hosts, strings.ToLower(host))
 	}
 	return h
 }
@@ -136,7 +137,7 @@ func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 }
 
 func (h *Handler) serve(ctx context.Context, w http.ResponseWriter, r *http.Request) (status int) {
-	if !h.hosts[hostOf(r.Host)] {
+	if !slices.Contains(h.hosts, hostOf(r.Host)) {
 		return refuse(w, refused(ctx, http.StatusNotFound, "host is not in allowedhosts"))
 	}
 	method, serve := http.MethodPost, h.request

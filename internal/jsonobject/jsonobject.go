@@ -46,30 +46,62 @@ func AppendMembers(dst []Member, text []byte) ([]Member, error) {
 	if !ok {
 		return nil, &SyntaxError{i}
 	}
-	i = blanks(text, i)
-	if i < len(text) {
-		return nil, &SyntaxError{i}
+	err := atEnd(text, i)
+	if err != nil {
+		return nil, err
 	}
 	return dst, nil
 }
 
-// AppendElements appends the elements of the array that a text consists of, blanks
-// aside. They refer to the text; what AppendMembers lets pass passes here, too. The error
-// is a *SyntaxError.
-func AppendElements(dst []jsontext.Value, text []byte) ([]jsontext.Value, error) {
+// EachRow calls do with the elements of the array that a text consists of, and with the
+// elements of each that is an array itself, until do returns false. They refer to the text,
+// and the slice is used again. What AppendMembers lets pass passes here, too. The error is a
+// *SyntaxError; do may have been called before it is met.
+func EachRow(text []byte, do func(element jsontext.Value, values []jsontext.Value) bool) error {
 	i := blanks(text, 0)
 	if i == len(text) || text[i] != '[' {
-		return nil, &SyntaxError{i}
+		return &SyntaxError{i}
 	}
-	i, ok := elements(text, i, 1, func(element []byte) { dst = append(dst, element) })
-	if !ok {
-		return nil, &SyntaxError{i}
+	i = blanks(text, i+1)
+	if i < len(text) && text[i] == ']' {
+		return atEnd(text, i+1)
 	}
+	var space [8]jsontext.Value
+	values := space[:0]
+	add := func(value []byte) { values = append(values, value) }
+	for {
+		begin := i
+		values = values[:0]
+		var ok bool
+		if i < len(text) && text[i] == '[' {
+			i, ok = elements(text, i, 2, add)
+		} else {
+			i, ok = value(text, i, 1)
+		}
+		if !ok {
+			return &SyntaxError{i}
+		}
+		if !do(text[begin:i:i], values) {
+			return nil
+		}
+		i = blanks(text, i)
+		switch {
+		case i < len(text) && text[i] == ']':
+			return atEnd(text, i+1)
+		case i == len(text) || text[i] != ',':
+			return &SyntaxError{i}
+		}
+		i = blanks(text, i+1)
+	}
+}
+
+// atEnd fails unless only blanks follow.
+func atEnd(text []byte, i int) error {
 	i = blanks(text, i)
 	if i < len(text) {
-		return nil, &SyntaxError{i}
+		return &SyntaxError{i}
 	}
-	return dst, nil
+	return nil
 }
 
 // Flat reports whether an object that AppendMembers has split has no escapes, no

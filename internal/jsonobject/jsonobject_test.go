@@ -63,39 +63,57 @@ func decoderParts(text []byte) ([]part, error) {
 
 func compareElements(t *testing.T, text []byte) {
 	t.Helper()
-	values, err := jsonobject.AppendElements(nil, text)
 	var got []string
-	for _, value := range values {
-		got = append(got, string(value))
-	}
-	d := jsontext.NewDecoder(bytes.NewReader(text), jsontext.AllowDuplicateNames(true), jsontext.AllowInvalidUTF8(true))
-	var want []string
-	first, wantErr := d.ReadToken()
-	if wantErr == nil && first.Kind() != '[' {
-		wantErr = errors.New("no array")
-	}
-	for wantErr == nil && d.PeekKind() != ']' {
-		var value jsontext.Value
-		value, wantErr = d.ReadValue()
-		want = append(want, string(value))
-	}
-	if wantErr == nil {
-		_, wantErr = d.ReadToken()
-	}
-	if wantErr == nil {
-		_, wantErr = d.ReadToken()
-		if errors.Is(wantErr, io.EOF) {
-			wantErr = nil
-		} else {
-			wantErr = errors.New("trailing data")
+	err := jsonobject.EachRow(text, func(element jsontext.Value, values []jsontext.Value) bool {
+		got = append(got, string(element))
+		var inner, want []string
+		for _, value := range values {
+			inner = append(inner, string(value))
 		}
-	}
+		if element[0] == '[' {
+			want, _ = decoderElements(element)
+		}
+		if diff := cmp.Diff(want, inner); diff != "" {
+			t.Errorf("%q has the row %q (-jsontext +got):\n%s", text, element, diff)
+		}
+		return true
+	})
+	want, wantErr := decoderElements(text)
 	if (err == nil) != (wantErr == nil) {
 		t.Fatalf("%q: %v, package jsontext says %v", text, err, wantErr)
 	}
 	if diff := cmp.Diff(want, got); err == nil && diff != "" {
 		t.Errorf("%q (-jsontext +got):\n%s", text, diff)
 	}
+}
+
+// decoderElements returns the elements of an array by package jsontext.
+func decoderElements(text []byte) ([]string, error) {
+	d := jsontext.NewDecoder(bytes.NewReader(text), jsontext.AllowDuplicateNames(true), jsontext.AllowInvalidUTF8(true))
+	first, err := d.ReadToken()
+	if err != nil {
+		return nil, err
+	}
+	if first.Kind() != '[' {
+		return nil, errors.New("no array")
+	}
+	var elements []string
+	for d.PeekKind() != ']' {
+		value, err := d.ReadValue()
+		if err != nil {
+			return nil, err
+		}
+		elements = append(elements, string(value))
+	}
+	_, err = d.ReadToken()
+	if err != nil {
+		return nil, err
+	}
+	_, err = d.ReadToken()
+	if !errors.Is(err, io.EOF) {
+		return nil, errors.New("trailing data")
+	}
+	return elements, nil
 }
 
 var texts = []string{
@@ -117,6 +135,7 @@ func TestAppendMembers(t *testing.T) {
 func compare(t *testing.T, text []byte) {
 	t.Helper()
 	compareElements(t, fmt.Appendf(nil, "[%s , 1]", text))
+	compareElements(t, fmt.Appendf(nil, "[[%s , 1], [], %s]", text, text))
 	compareElements(t, text)
 	before := bytes.Clone(text)
 	got, err := partsOf(text)

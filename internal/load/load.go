@@ -177,6 +177,8 @@ func Fire(connections []*Connection, keys *wire.KeyRing, m *Magazine, duration t
 // its wait counts.
 func Offer(connections []*Connection, keys *wire.KeyRing, m *Magazine, rate float64, duration time.Duration) (*Volley, error) {
 	m.Rewind()
+	// More would wait for each other, and for the CPUs that the server needs.
+	defer runtime.GOMAXPROCS(runtime.GOMAXPROCS(1))
 	var next atomic.Int64
 	most := max(1, int64(rate*duration.Seconds()))
 	return together(connections, keys, func(c *Connection, started time.Time) error {
@@ -200,6 +202,7 @@ func Offer(connections []*Connection, keys *wire.KeyRing, m *Magazine, rate floa
 
 // together lets all connections work and then checks some of the replies.
 func together(connections []*Connection, keys *wire.KeyRing, work func(c *Connection, started time.Time) error) (*Volley, error) {
+	runtime.GC() // what made the requests; it is not to take the CPUs now
 	started := time.Now()
 	errs := make([]error, len(connections))
 	var working sync.WaitGroup

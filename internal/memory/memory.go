@@ -16,38 +16,56 @@ const (
 	// busy server would collect a hundred times a second; see
 	// docs/performance.md for what that costs.
 	growth = 400
+	// ordinary is the runtime's own, which is enough for a server with little to do.
+	ordinary = 100
 	// besides is how much memory the server may use beside password hashes
 	// before it collects more often, in bytes: full caches and a full window
 	// of seen messages take about 300 MB.
 	besides = 384 << 20
 )
 
-// Tune sets when garbage is collected. hashing is how much memory the password
-// hashes that are computed at once take, in bytes; their garbage would add up
-// to several times as much. What the environment says in GOGC or GOMEMLIMIT
-// stays as it is.
+// Tune sets how much memory is used before more of it is collected. hashing is how much
+// the password hashes that are computed at once take, in bytes; their garbage would add up
+// to several times as much. What the environment says in GOMEMLIMIT stays as it is.
 func Tune(hashing int64) {
-	if os.Getenv("GOGC") == "" {
-		debug.SetGCPercent(growth)
-	}
 	if os.Getenv("GOMEMLIMIT") == "" {
 		debug.SetMemoryLimit(hashing + besides)
 	}
 }
 
 const (
-	// every is how often it is looked whether the server is idle.
-	every = 5 * time.Second
-	// little is how much an idle server may allocate in that time, in bytes:
-	// some 100 small requests.
-	little = 1 << 20
+	// every is how often it is looked what the server does.
+	every = time.Second
+	// little is how much an idle server may allocate in that time, in bytes: some
+	// 20 small requests. It is idle after so many in a row.
+	little    = 200 << 10
+	idleAfter = 5
+	// much is how much a busy server allocates in that time at least, in bytes: some
+	// 2,000 small requests.
+	much = 12 << 20
 )
 
 // FreeWhenIdle gives unused memory back to the system whenever next to nothing
 // has been allocated for five seconds, once until more is allocated again. Left
 // alone, the runtime would keep what a few logins took for minutes. It returns
 // when ctx ends.
-func FreeWhenIdle(ctx context.Context) { watch(ctx, allocated, debug.FreeOSMemory) }
+func FreeWhenIdle(ctx context.Context) { watch(ctx, allocated, debug.FreeOSMemory, func(bool) {}) }
+
+// Follow is FreeWhenIdle that also lets more garbage gather while the server is busy,
+// unless the environment says in GOGC how much.
+func Follow(ctx context.Context) {
+	collect := func(busy bool) {
+		percent := ordinary
+		if busy {
+			percent = growth
+		}
+		debug.SetGCPercent(percent)
+	}
+	if os.Getenv("GOGC") != "" {
+		collect = func(bool) {}
+	}
+	watch(ctx, allocated, debug.FreeOSMemory, collect)
+}
 
 // allocated returns how much memory has been allocated in all, in bytes.
 func allocated() uint64 {
@@ -56,10 +74,10 @@ func allocated() uint64 {
 	return sample[0].Value.Uint64()
 }
 
-func watch(ctx context.Context, allocated func() uint64, free func()) {
+func watch(ctx context.Context, allocated func() uint64, free func(), collect func(busy bool)) {
 	ticks := time.NewTicker(every)
 	defer ticks.Stop()
-	busy, before := true, allocated()
+	busy, quiet, before := false, 0, allocated()
 	for {
 		select {
 		case <-ctx.Done():
@@ -67,10 +85,19 @@ func watch(ctx context.Context, allocated func() uint64, free func()) {
 		case <-ticks.C:
 		}
 		now := allocated()
-		quiet := now-before < little
-		if quiet && busy {
+		grown := now - before
+		before = now
+		if (grown >= much) != busy {
+			busy = !busy
+			collect(busy)
+		}
+		if grown >= little {
+			quiet = 0
+			continue
+		}
+		quiet++
+		if quiet == idleAfter {
 			free()
 		}
-		busy, before = !quiet, now
 	}
 }

@@ -2,9 +2,11 @@ package memory
 
 import (
 	"context"
+	"fmt"
 	"runtime"
 	"runtime/debug"
 	"slices"
+	"sync"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -19,15 +21,15 @@ func TestWatch(t *testing.T) {
 		until  time.Duration
 		freed  []time.Duration
 	}{
-		{"after the start, once", nil, time.Minute, []time.Duration{every}},
-		{"after a burst, once", []time.Duration{21 * time.Second}, time.Minute, []time.Duration{every, 30 * time.Second}},
+		{"after the start, once", nil, time.Minute, []time.Duration{5 * time.Second}},
+		{"after a burst, once", []time.Duration{21 * time.Second}, time.Minute, []time.Duration{5 * time.Second, 26 * time.Second}},
 		{
 			"not between bursts",
 			[]time.Duration{1 * time.Second, 6 * time.Second, 11 * time.Second, 16 * time.Second},
 			time.Minute,
-			[]time.Duration{25 * time.Second},
+			[]time.Duration{21 * time.Second},
 		},
-		{"not before it is idle", []time.Duration{time.Second}, 8 * time.Second, nil},
+		{"not before it is idle", []time.Duration{time.Second}, 5 * time.Second, nil},
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
@@ -45,7 +47,7 @@ func TestWatch(t *testing.T) {
 					return total
 				}
 				var freed []time.Duration
-				watch(ctx, allocated, func() { freed = append(freed, time.Since(start)) })
+				watch(ctx, allocated, func() { freed = append(freed, time.Since(start)) }, func(bool) { t.Error("a burst is not much") })
 				if !slices.Equal(freed, test.freed) {
 					t.Errorf("freed after %v, want %v", freed, test.freed)
 				}
@@ -56,6 +58,48 @@ func TestWatch(t *testing.T) {
 		})
 	}
 }
+
+// TestCollect is busy for a while.
+func TestCollect(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		start := time.Now()
+		ctx, stop := context.WithTimeout(t.Context(), time.Minute)
+		defer stop()
+		allocated := func() uint64 { // 20 MiB a second from the 11th to the 33rd
+			return uint64(min(max(time.Since(start)-11*time.Second, 0), 22*time.Second) / time.Second * (20 << 20))
+		}
+		var changes []string
+		watch(ctx, allocated, func() {}, func(busy bool) { changes = append(changes, fmt.Sprint(time.Since(start), busy)) })
+		if want := []string{"12s true", "34s false"}; !slices.Equal(changes, want) {
+			t.Errorf("%v, want %v", changes, want)
+		}
+	})
+}
+
+// TestFollow checks what Follow sets, and that it leaves the environment's choice alone.
+func TestFollow(t *testing.T) {
+	before := debug.SetGCPercent(77)
+	t.Cleanup(func() { debug.SetGCPercent(before) })
+	for gogc, want := range map[string]int{"": growth, "50": 77} {
+		t.Setenv("GOGC", gogc)
+		debug.SetGCPercent(77)
+		ctx, stop := context.WithTimeout(t.Context(), every+every/2)
+		var following sync.WaitGroup
+		following.Go(func() { Follow(ctx) })
+		for ctx.Err() == nil {
+			kept = make([]byte, much/8)
+			time.Sleep(every / 20)
+		}
+		following.Wait()
+		stop()
+		if got := debug.SetGCPercent(77); got != want {
+			t.Errorf("GOGC=%q: %d %%, want %d", gogc, got, want)
+		}
+	}
+}
+
+// kept keeps the compiler from leaving the allocation out.
+var kept []byte
 
 // TestAllocated checks that the runtime still has the metric, and that it
 // counts garbage too.
@@ -72,29 +116,19 @@ func TestAllocated(t *testing.T) {
 // TestTune checks that the collector is set up unless the environment has done
 // so.
 func TestTune(t *testing.T) {
-	percent, limit := debug.SetGCPercent(100), debug.SetMemoryLimit(-1)
-	t.Cleanup(func() {
-		debug.SetGCPercent(percent)
-		debug.SetMemoryLimit(limit)
-	})
+	limit := debug.SetMemoryLimit(-1)
+	t.Cleanup(func() { debug.SetMemoryLimit(limit) })
 	const hashing = 256 << 20
 	for _, test := range []struct {
-		gogc, gomemlimit string
-		percent          int
-		limit            int64
+		gomemlimit string
+		limit      int64
 	}{
-		{"", "", growth, hashing + besides},
-		{"50", "", 77, hashing + besides},
-		{"", "1GiB", growth, 77 << 20},
+		{"", hashing + besides},
+		{"1GiB", 77 << 20},
 	} {
-		t.Setenv("GOGC", test.gogc)
 		t.Setenv("GOMEMLIMIT", test.gomemlimit)
-		debug.SetGCPercent(77)
 		debug.SetMemoryLimit(77 << 20)
 		Tune(hashing)
-		if got := debug.SetGCPercent(100); got != test.percent {
-			t.Errorf("GOGC=%q: %d %%, want %d", test.gogc, got, test.percent)
-		}
 		if got := debug.SetMemoryLimit(-1); got != test.limit {
 			t.Errorf("GOMEMLIMIT=%q: limit is %d, want %d", test.gomemlimit, got, test.limit)
 		}

@@ -121,6 +121,10 @@ func (s *Store) APIKey(ctx context.Context, digest token.Digest) (*APIKey, error
 	if err != nil {
 		return nil, err
 	}
+	return s.apiKey(ctx, digest)
+}
+
+func (s *Store) apiKey(ctx context.Context, digest token.Digest) (*APIKey, error) {
 	key, err := cached(s.cache, &s.cache.keys, digest, func() (*APIKey, error) {
 		return reading(ctx, func(ctx context.Context) (*APIKey, error) {
 			text := digest.String()

@@ -2,6 +2,7 @@ package store
 
 import (
 	"context"
+	"time"
 
 	"authnzerver/internal/token"
 )
@@ -29,13 +30,41 @@ const consistentTries = 5
 func (s *Store) Consistently(ctx context.Context, fn func(context.Context, Rows) error) error {
 	for range consistentTries {
 		before := s.cache.state()
-		err := fn(ctx, s)
+		rows, err := s.Fresh(ctx)
+		if err != nil {
+			return err
+		}
+		err = fn(ctx, rows)
 		if before.same(s.cache.state()) {
 			return err
 		}
 	}
 	return s.View(ctx, func(ctx context.Context, tx *Tx) error { return fn(ctx, snapshot{tx}) })
 }
+
+// Fresh returns the rows as they are now: it has looked whether another process has
+// changed any, so that not each of them has to. It is for the time of one request.
+func (s *Store) Fresh(ctx context.Context) (Rows, error) {
+	now := s.now()
+	err := s.checkForeignWrites(ctx, now)
+	return fresh{s, now}, err
+}
+
+// fresh reads rows from memory when they are there.
+type fresh struct {
+	store *Store
+	now   time.Time
+}
+
+func (r fresh) Session(ctx context.Context, digest token.Digest) (*Session, *User, error) {
+	return r.store.session(ctx, digest, r.now)
+}
+
+func (r fresh) APIKey(ctx context.Context, digest token.Digest) (*APIKey, error) {
+	return r.store.apiKey(ctx, digest)
+}
+
+func (r fresh) User(ctx context.Context, id int64) (*User, error) { return r.store.user(ctx, id) }
 
 // A snapshot reads rows in a transaction.
 type snapshot struct{ tx *Tx }

@@ -71,6 +71,10 @@ func (s *Store) Session(ctx context.Context, digest token.Digest) (*Session, *Us
 	if err != nil {
 		return nil, nil, err
 	}
+	return s.session(ctx, digest, now)
+}
+
+func (s *Store) session(ctx context.Context, digest token.Digest, now time.Time) (*Session, *User, error) {
 	session, err := cached(s.cache, &s.cache.sessions, digest, func() (*Session, error) {
 		return reading(ctx, func(ctx context.Context) (*Session, error) {
 			return scanSession(s.sessionByDigest.QueryRowContext(ctx, digest.String()))

@@ -128,6 +128,12 @@ func (w *Replay) accept(id [16]byte, stamp, now int64) error {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	w.sweep(now)
+	if stamp > w.forgotten && w.count < w.capacity {
+		if !w.add(id, stamp) {
+			return ErrReplayed
+		}
+		return nil
+	}
 	_, known := w.ids[stamp][id]
 	switch {
 	case known:
@@ -135,11 +141,9 @@ func (w *Replay) accept(id [16]byte, stamp, now int64) error {
 	case stamp <= w.forgotten:
 		return errForgotten
 	}
+	w.removeWhere(func(stamp int64) bool { return w.setBack(stamp, now) })
 	if w.count == w.capacity {
-		w.removeWhere(func(stamp int64) bool { return w.setBack(stamp, now) })
-		if w.count == w.capacity {
-			return ErrReplayFull
-		}
+		return ErrReplayFull
 	}
 	w.add(id, stamp)
 	return nil
@@ -183,14 +187,19 @@ func (w *Replay) setBack(stamp, now int64) bool {
 // kept tells whether a message must still be known.
 func (w *Replay) kept(stamp, now int64) bool { return stamp >= now-w.length }
 
-// add notes a message that is not known yet.
-func (w *Replay) add(id [16]byte, stamp int64) {
+// add notes a message, and reports whether it was not known.
+func (w *Replay) add(id [16]byte, stamp int64) bool {
 	ids := w.ids[stamp]
 	if ids == nil {
 		ids = w.begin(stamp)
 	}
+	before := len(ids)
 	ids[id] = struct{}{}
+	if len(ids) == before {
+		return false
+	}
 	w.count++
+	return true
 }
 
 // begin returns the place of the messages of a second, as large as that of the one

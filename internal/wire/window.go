@@ -94,9 +94,7 @@ func (w *Replay) Load(in io.Reader, now time.Time) error {
 	}
 	w.forgotten = max(w.forgotten, horizon)
 	for _, r := range records {
-		if _, known := w.ids[r.stamp][r.id]; !known {
-			w.add(r.id, r.stamp)
-		}
+		w.add(r.id, r.stamp)
 	}
 	return nil
 }

@@ -29,6 +29,8 @@ type row struct {
 	// P50 and P99 are times from a request to its answer in milliseconds.
 	P50 float64 `json:"p50_ms,omitzero"`
 	P99 float64 `json:"p99_ms,omitzero"`
+	// BaselineP99 is the 99th percentile of the empty handler.
+	BaselineP99 float64 `json:"baseline_p99_ms,omitzero"`
 	// CPU is the CPU time of the server for one answer in microseconds,
 	// BaselineCPU that of the empty handler.
 	CPU         float64 `json:"cpu_us,omitzero"`
@@ -56,11 +58,15 @@ func compare(name string, rates, baseline []float64, times []time.Duration) row 
 	for i := range rates {
 		ratios[i] = rates[i] / baseline[i]
 	}
+	r := row{Name: name, Value: median(rates), Unit: "/s", Baseline: median(baseline), Ratio: median(ratios)}
+	r.P50, r.P99 = percentiles(times)
+	return r
+}
+
+// percentiles returns the median and the 99th percentile in milliseconds.
+func percentiles(times []time.Duration) (p50, p99 float64) {
 	slices.Sort(times)
-	return row{
-		Name: name, Value: median(rates), Unit: "/s", Baseline: median(baseline), Ratio: median(ratios),
-		P50: milliseconds(times[len(times)/2]), P99: milliseconds(times[len(times)*99/100]),
-	}
+	return milliseconds(times[len(times)/2]), milliseconds(times[len(times)*99/100])
 }
 
 func median(values []float64) float64 {
@@ -94,6 +100,22 @@ func ratioUpTo(most float64) requirement {
 
 func ratioOf(least float64) requirement {
 	return requirement{fmt.Sprintf("≥ %.0f %%", 100*least), func(r *row) bool { return r.Ratio >= least }}
+}
+
+func atLeast(least float64) requirement {
+	return requirement{fmt.Sprintf("≥ %g", least), func(r *row) bool { return r.Value >= least }}
+}
+
+// fast is required of requests that only read what is in memory: a share of the rate of
+// the empty handler, with a p99 of no more than a multiple of its.
+func fast(least, mostP99 float64) requirement {
+	return requirement{fmt.Sprintf("≥ %.0f %%, p99 ≤ %g ×", 100*least, mostP99), func(r *row) bool {
+		return r.Ratio >= least && r.P99 <= mostP99*r.BaselineP99
+	}}
+}
+
+func p99Below(limit float64) requirement {
+	return requirement{fmt.Sprintf("p99 < %g", limit), func(r *row) bool { return r.P99 < limit }}
 }
 
 // A report collects the rows, and the steps of the overload.
@@ -141,7 +163,9 @@ Baseline of requests: an empty handler in a process of its own, with the same
 HTTP settings, that opens the same envelopes and seals a reply of the same size:
 no replay window, no JSON, no log, no deadline. Rates are medians of the rounds,
 a ratio is the median of the ratios of all rounds. CPU is that of the server for
-one answer, with the baseline's behind it.
+one answer, with the baseline's behind it. "At half" is half the rate of the row
+above, sent at constant intervals; times count from the moment at which a request
+should have been sent, and are medians of the rounds.
 
 `, cpus, p.connections, p.rounds, p.duration, runtime.Version())
 	if err != nil {
@@ -152,12 +176,12 @@ one answer, with the baseline's behind it.
 		width = max(width, len(r.rows[i].Name))
 	}
 	table := tabwriter.NewWriter(out, 0, 0, 2, ' ', tabwriter.AlignRight)
-	fmt.Fprintf(table, "%*s\tmeasured\tbaseline\tratio\tp50 ms\tp99 ms\tCPU µs\tbaseline\ttarget\t\t\n", width, "")
+	fmt.Fprintf(table, "%*s\tmeasured\tbaseline\tratio\tp50 ms\tp99 ms\tbaseline\tCPU µs\tbaseline\ttarget\t\t\n", width, "")
 	for i := range r.rows {
 		figure := &r.rows[i]
-		fmt.Fprintf(table, "%-*s\t%s %-2s\t%s\t%s\t%s\t%s\t%s\t%s\t%s\t%s\t\n", width, figure.Name,
+		fmt.Fprintf(table, "%-*s\t%s %-2s\t%s\t%s\t%s\t%s\t%s\t%s\t%s\t%s\t%s\t\n", width, figure.Name,
 			value(figure.Value), figure.Unit, number(figure.Baseline), blank("%.0f %%", 100*figure.Ratio),
-			number(figure.P50), number(figure.P99), blank("%.0f", figure.CPU), blank("%.0f", figure.BaselineCPU),
+			number(figure.P50), number(figure.P99), number(figure.BaselineP99), blank("%.0f", figure.CPU), blank("%.0f", figure.BaselineCPU),
 			figure.Target, figure.verdict())
 	}
 	err = table.Flush()
