@@ -15,6 +15,8 @@ import (
 	"sync"
 	"time"
 
+	"github.com/go-json-experiment/json"
+
 	"authnzerver/internal/httpd"
 	"authnzerver/internal/wire"
 )
@@ -24,10 +26,13 @@ const emptyCommand = "empty"
 
 // An emptyHandler answers every POST with the same text. It reads the body,
 // opens the envelope and seals the text, and does nothing else: no window of
-// seen messages, no JSON, no log, no deadline.
+// seen messages, no JSON, no log, no deadline. It may make a query, to be compared
+// with.
 type emptyHandler struct {
 	keys  *wire.KeyRing
 	reply []byte
+	// query, when not nil, is made for each request.
+	query *querier
 }
 
 // buffers are what one request needs.
@@ -56,6 +61,21 @@ func (h *emptyHandler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		w.WriteHeader(http.StatusUnauthorized)
 		return
 	}
+	if h.query != nil {
+		var request struct {
+			Body struct {
+				Token string `json:"session_token"`
+			} `json:"body"`
+		}
+		err = json.Unmarshal(message.Plaintext, &request)
+		if err == nil {
+			err = h.query.ask(r.Context(), request.Body.Token)
+		}
+		if err != nil {
+			http.Error(w, err.Error(), http.StatusInternalServerError)
+			return
+		}
+	}
 	b.sealed = h.keys.AppendSeal(b.sealed[:0], h.reply, message.Key, time.Now())
 	w.Header().Set("Content-Type", "text/plain; charset=UTF-8")
 	w.Header().Set("Content-Length", strconv.Itoa(len(b.sealed)))
@@ -69,6 +89,7 @@ func serveEmpty(ctx context.Context, args []string) error {
 	address := flags.String("address", "", "where to listen")
 	secret := flags.String("secret", "", "the file of the key")
 	reply := flags.String("reply", "", "the file of the text to answer with")
+	database := flags.String("database", "", "the URL of the database to look a session up in for each request; none without it")
 	err := flags.Parse(args)
 	if err != nil {
 		return err
@@ -85,6 +106,12 @@ func serveEmpty(ctx context.Context, args []string) error {
 	h.reply, err = os.ReadFile(*reply)
 	if err != nil {
 		return err
+	}
+	if *database != "" {
+		h.query, err = newQuerier(ctx, *database)
+		if err != nil {
+			return err
+		}
 	}
 	server := httpd.New(httpd.Options{Log: slog.New(slog.DiscardHandler)}).Server()
 	server.Handler = h

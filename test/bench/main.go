@@ -41,6 +41,7 @@ type plan struct {
 // The parts that can be measured alone.
 const (
 	partRequests = "requests"
+	partFigures  = "figures"
 	partOverload = "overload"
 	partSizes    = "sizes"
 )
@@ -67,7 +68,7 @@ func run(ctx context.Context, args []string) error {
 	flags.DurationVar(&p.duration, "duration", 500*time.Millisecond, "how long one round lasts for each of the two")
 	flags.IntVar(&p.connections, "connections", 64, "how many keep-alive connections send requests, each one after the other")
 	flags.DurationVar(&p.stepTime, "step", 15*time.Second, "how long each rate of logins is offered")
-	flags.StringVar(&p.only, "only", "", "requests or overload, to measure nothing else; or sizes, to compare a large database with a small one")
+	flags.StringVar(&p.only, "only", "", "requests, figures or overload, to measure nothing else; or sizes, to compare a large database with a small one")
 	flags.StringVar(&p.requests, "requests", "", "the names of the requests to measure, all if empty")
 	flags.StringVar(&p.databases, "databases", "sqlite,postgresql", "the kinds of the databases whose sizes are compared")
 	flags.IntVar(&p.users, "users", largeSize, "how many users the large one has")
@@ -82,8 +83,8 @@ func run(ctx context.Context, args []string) error {
 	if p.stepTime <= warmUp {
 		return fmt.Errorf("a step must take longer than %v", warmUp)
 	}
-	if !slices.Contains([]string{"", partRequests, partOverload, partSizes}, p.only) {
-		return fmt.Errorf("there is no part %q, only %s, %s and %s", p.only, partRequests, partOverload, partSizes)
+	if !slices.Contains([]string{"", partRequests, partFigures, partOverload, partSizes}, p.only) {
+		return fmt.Errorf("there is no part %q, only %s, %s, %s and %s", p.only, partRequests, partFigures, partOverload, partSizes)
 	}
 	if p.users < smallSize {
 		return fmt.Errorf("a large database has %d users or more", smallSize)
