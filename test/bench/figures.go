@@ -91,22 +91,52 @@ func (b *bench) steadyLoad(ctx context.Context, servers *databases.Servers, kind
 		}},
 	} {
 		say("measuring %s on %s at %g a second", r.name, kind, rate)
-		m, err := b.magazine(r.name, r.params, int(rate*steady.Seconds())+1)
+		err := b.steadyRequest(ctx, r, kind, rate, t)
 		if err != nil {
 			return err
 		}
-		v, err := load.Offer(t.connections, b.keys, m, rate, steady)
-		if err != nil {
-			return err
-		}
-		figure := row{Name: fmt.Sprintf("%s, %s, %d sessions, constant", r.name, kind, manySessions), Value: rate, Unit: "/s"}
-		figure.P50, figure.P99 = percentiles(v.Times)
-		b.report.require(figure, p99Below(mostSteadyP99))
 	}
 	if kind == databases.SQLite {
 		return nil
 	}
 	return b.againstQueries(ctx, s, t, exists)
+}
+
+// steadyRequest measures a request at a constant rate, and the empty handler at the same.
+func (b *bench) steadyRequest(ctx context.Context, r fastRequest, kind databases.Kind, rate float64, server *target) (err error) {
+	offer := func(t *target) (p50, p99 float64, err error) {
+		m, err := b.magazine(r.name, r.params, int(rate*steady.Seconds())+1)
+		if err != nil {
+			return 0, 0, err
+		}
+		v, err := load.Offer(t.connections, b.keys, m, rate, steady)
+		if err != nil {
+			return 0, 0, err
+		}
+		p50, p99 = percentiles(v.Times)
+		return p50, p99, nil
+	}
+	figure := row{Name: fmt.Sprintf("%s, %s, %d sessions, constant", r.name, kind, manySessions), Value: rate, Unit: "/s"}
+	figure.P50, figure.P99, err = offer(server)
+	if err != nil {
+		return err
+	}
+	handler, err := b.emptyFor(ctx, server, r.name, r.params)
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, handler.Stop()) }()
+	empty, err := newTarget(handler, b.connections)
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, empty.close()) }()
+	_, figure.BaselineP99, err = offer(empty)
+	if err != nil {
+		return err
+	}
+	b.report.require(figure, p99Below(mostSteadyP99))
+	return nil
 }
 
 // againstQueries compares session-exists with an empty handler that also makes one query.
