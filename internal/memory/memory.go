@@ -18,6 +18,9 @@ const (
 	growth = 400
 	// ordinary is the runtime's own, which is enough for a server with little to do.
 	ordinary = 100
+	// least is up to which size, in bytes, the heap of a busy server grows without being
+	// collected, however little of it is live.
+	least = 192 << 20
 	// besides is how much memory the server may use beside password hashes
 	// before it collects more often, in bytes: full caches and a full window
 	// of seen messages take about 300 MB.
@@ -51,15 +54,21 @@ const (
 // when ctx ends.
 func FreeWhenIdle(ctx context.Context) { watch(ctx, allocated, debug.FreeOSMemory, func(bool) {}) }
 
-// Follow is FreeWhenIdle that also lets more garbage gather while the server is busy,
+// Follow is FreeWhenIdle that also lets more garbage gather while the server is busy, since
+// each time that it is collected, all that is live is looked at, and requests wait for a CPU;
 // unless the environment says in GOGC how much.
 func Follow(ctx context.Context) {
+	now := ordinary
 	collect := func(busy bool) {
-		percent := ordinary
+		wanted := ordinary
 		if busy {
-			percent = growth
+			wanted = busyGrowth(read("/gc/heap/live:bytes"))
 		}
-		debug.SetGCPercent(percent)
+		// Setting it stops the server for a moment.
+		if wanted > now*5/4 || wanted < now*4/5 {
+			debug.SetGCPercent(wanted)
+			now = wanted
+		}
 	}
 	if os.Getenv("GOGC") != "" {
 		collect = func(bool) {}
@@ -67,9 +76,15 @@ func Follow(ctx context.Context) {
 	watch(ctx, allocated, debug.FreeOSMemory, collect)
 }
 
+// busyGrowth is how much garbage may gather in percent of what is live, in bytes.
+func busyGrowth(live uint64) int { return max(growth, int(100*least/max(live, 1<<20))) }
+
 // allocated returns how much memory has been allocated in all, in bytes.
-func allocated() uint64 {
-	sample := []metrics.Sample{{Name: "/gc/heap/allocs:bytes"}}
+func allocated() uint64 { return read("/gc/heap/allocs:bytes") }
+
+// read reads a metric of the runtime.
+func read(name string) uint64 {
+	sample := []metrics.Sample{{Name: name}}
 	metrics.Read(sample)
 	return sample[0].Value.Uint64()
 }
@@ -87,8 +102,8 @@ func watch(ctx context.Context, allocated func() uint64, free func(), collect fu
 		now := allocated()
 		grown := now - before
 		before = now
-		if (grown >= much) != busy {
-			busy = !busy
+		if busy || grown >= much {
+			busy = grown >= much
 			collect(busy)
 		}
 		if grown >= little {

@@ -28,6 +28,8 @@ const (
 	manySessions = 100_000
 	// steady is how long they are sent.
 	steady = 10 * time.Second
+	// settled is how long a server is left alone before.
+	settled = 5 * time.Second
 	// mostSteadyP99 is in milliseconds.
 	mostSteadyP99 = 10
 	// burst is how many logins come at once.
@@ -73,6 +75,11 @@ func (b *bench) steadyLoad(ctx context.Context, servers *databases.Servers, kind
 		return err
 	}
 	defer func() { err = errors.Join(err, s.Stop()) }()
+	select { // until it has deleted what expired long ago
+	case <-ctx.Done():
+		return ctx.Err()
+	case <-time.After(settled):
+	}
 	key, err := sessionlessKey(ctx, s.client)
 	if err != nil {
 		return err
