@@ -102,10 +102,6 @@ func ratioOf(least float64) requirement {
 	return requirement{fmt.Sprintf("≥ %.0f %%", 100*least), func(r *row) bool { return r.Ratio >= least }}
 }
 
-func atLeast(least float64) requirement {
-	return requirement{fmt.Sprintf("≥ %g", least), func(r *row) bool { return r.Value >= least }}
-}
-
 // fast is required of requests that only read what is in memory: a share of the rate of
 // the empty handler, with a p99 of no more than a multiple of its.
 func fast(least, mostP99 float64) requirement {
