@@ -30,6 +30,8 @@ lint:
 	scripts/vulnerabilities "$(VULNDB)"
 
 bench: build
+	scripts/test-requirements
+	bin/authnzrv bench
 	$(GO) run ./test/bench -server bin/authnzrv
 
 fuzz:

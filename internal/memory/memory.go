@@ -20,7 +20,7 @@ const (
 	ordinary = 100
 	// least is up to which size, in bytes, the heap of a busy server grows without being
 	// collected, however little of it is live.
-	least = 192 << 20
+	least = 64 << 20
 	// besides is how much memory the server may use beside password hashes
 	// before it collects more often, in bytes: full caches and a full window
 	// of seen messages take about 300 MB.

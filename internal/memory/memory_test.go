@@ -83,7 +83,7 @@ func TestCollect(t *testing.T) {
 }
 
 func TestBusyGrowth(t *testing.T) {
-	for live, want := range map[uint64]int{0: 19200, 1 << 20: 19200, 24 << 20: 800, 48 << 20: 400, 1 << 30: 400} {
+	for live, want := range map[uint64]int{0: 6400, 1 << 20: 6400, 8 << 20: 800, 16 << 20: 400, 1 << 30: 400} {
 		if got := busyGrowth(live); got != want {
 			t.Errorf("%d bytes are live: %d %%, want %d", live, got, want)
 		}
