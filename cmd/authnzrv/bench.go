@@ -12,6 +12,7 @@ import (
 	"github.com/go-json-experiment/json/jsontext"
 
 	"authnzerver/internal/bench"
+	"authnzerver/internal/passwd"
 )
 
 // A benchCommand measures this program.
@@ -22,6 +23,7 @@ type benchCommand struct {
 	Folder      string        `help:"Where the files are made and removed again, on the disk to measure; the system's folder for temporary files without it." placeholder:"DIR"`
 	Duration    time.Duration `default:"3s" help:"How long each figure is measured."`
 	Connections int           `default:"64" help:"How many connections send requests, each one after the other."`
+	Argon2      string        `name:"argon2" default:"${argon2}" help:"The cost of password hashes, as in the server's --argon2." placeholder:"m=KIB,t=PASSES,p=LANES"`
 	LoginTime   time.Duration `default:"250ms" help:"How long a login may take, to recommend parameters of Argon2."`
 	Out         string        `help:"Write the figures as JSON to this file, too." placeholder:"FILE"`
 }
@@ -37,6 +39,10 @@ func (c *benchCommand) Run(ctx context.Context, p *process) (err error) {
 	if c.LoginTime < time.Millisecond || c.LoginTime > time.Minute {
 		return fmt.Errorf("--login-time=%v: from 1ms to 1m", c.LoginTime)
 	}
+	params, err := passwd.ParseParams(c.Argon2)
+	if err != nil {
+		return fmt.Errorf("--argon2: %w", err)
+	}
 	program, err := os.Executable()
 	if err != nil {
 		return fmt.Errorf("find this program's file: %w", err)
@@ -51,7 +57,7 @@ func (c *benchCommand) Run(ctx context.Context, p *process) (err error) {
 		return err
 	}
 	report, err := bench.Run(ctx, bench.Options{
-		Program: program, AuthDB: c.AuthDB, Folder: folder, Duration: c.Duration, Connections: c.Connections, LoginTime: c.LoginTime,
+		Program: program, AuthDB: c.AuthDB, Folder: folder, Duration: c.Duration, Connections: c.Connections, Params: params, LoginTime: c.LoginTime,
 		Say: func(format string, args ...any) { fmt.Fprintf(p.stderr, format+"\n", args...) },
 	})
 	if err != nil {

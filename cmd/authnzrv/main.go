@@ -15,6 +15,7 @@ import (
 	"github.com/alecthomas/kong"
 
 	"authnzerver/internal/config"
+	"authnzerver/internal/passwd"
 )
 
 // The command line. Every command's own documentation stands at its type.
@@ -72,7 +73,7 @@ func run(ctx context.Context, args []string) error {
 	parser, err := kong.New(&cli,
 		kong.Name("authnzrv"),
 		kong.Description("Authentication and authorization for other HTTP servers.\n\nFirst steps: authnzrv --autosetup, then the line that it prints. The options of the server: authnzrv serve --help."),
-		kong.Vars{"version": "authnzrv " + version()},
+		kong.Vars{"version": "authnzrv " + version(), "argon2": passwd.DefaultParams.String()},
 		kong.ConfigureHelp(kong.HelpOptions{Compact: true, WrapUpperBound: 100}),
 		kong.BindTo(ctx, (*context.Context)(nil)),
 		kong.Bind(p),

@@ -24,6 +24,10 @@ const mostMemory = 1 << 20
 // further passes. With little time, the memory shrinks down to leastParams, which may take
 // longer than that.
 func recommend(within time.Duration, took func(passwd.Params) time.Duration) (passwd.Params, time.Duration) {
+	least := took(leastParams)
+	if least > within {
+		return leastParams, least
+	}
 	p := passwd.DefaultParams
 	best := took(p)
 	for best <= within && p.MemoryKiB < mostMemory {
@@ -51,10 +55,8 @@ func recommend(within time.Duration, took func(passwd.Params) time.Duration) (pa
 			less.Passes--
 		case p.MemoryKiB/2 >= leastParams.MemoryKiB:
 			less.MemoryKiB /= 2
-		case p == leastParams:
-			return p, best
 		default:
-			less = leastParams
+			return leastParams, least
 		}
 		p, best = less, took(less)
 	}

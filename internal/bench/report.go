@@ -30,7 +30,7 @@ func (r *Report) Print(out io.Writer) error {
 	h := &r.Hashing
 	_, err = fmt.Fprintf(out, `
 Memory when idle: %s MB.
-A password hash with --argon2="%s", the default, takes %s ms alone; %s a second on all CPUs.
+A password hash with --argon2="%s" takes %s ms alone; %s a second on all CPUs.
 For logins of about %.0f ms: --argon2="%s", which takes %s ms alone.
 `, number(r.IdleMemory), h.Params, number(h.Alone), number(h.Rate), h.Wanted, h.Recommended, number(h.Measured))
 	return err
