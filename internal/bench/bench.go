@@ -189,7 +189,7 @@ type request struct {
 	body  func(i int) any
 	// connections is how many send it; 0 for all.
 	connections int
-	// once is set for requests that cannot be sent twice: prepare makes so many bodies.
+	// prepare makes so many bodies of requests that cannot be sent twice.
 	prepare func(ctx context.Context, n int) (func(i int) any, error)
 }
 
@@ -210,11 +210,22 @@ func (b *bench) measureServer(ctx context.Context) error {
 	}
 	for _, r := range b.requests() {
 		err := b.measure(ctx, &r)
+		for try := 1; try < tries && tooBusy(err); try++ {
+			b.Say("the machine was too busy with something else; once more")
+			err = b.measure(ctx, &r)
+		}
 		if err != nil {
 			return fmt.Errorf("%s: %w", r.label, err)
 		}
 	}
 	return nil
+}
+
+// tries is how often a request is measured that the server was too busy for.
+const tries = 5
+
+func tooBusy(err error) bool {
+	return errors.Is(err, api.Fail(api.CodeBusy)) || errors.Is(err, api.Fail(api.CodeTimeout))
 }
 
 func (b *bench) makeSubjects(ctx context.Context) (err error) {
@@ -304,7 +315,7 @@ func (b *bench) requests() []request {
 		{label: fmt.Sprintf("check, %d questions", many), name: "check", body: func(i int) any { return Questions(session(i), many) }},
 		{label: "session-new, a write", name: "session-new", body: func(int) any { return newSession() }},
 		{
-			label: "user-login, with its hash", name: "user-login", connections: 2 * runtime.NumCPU(),
+			label: "user-login, with its hash", name: "user-login", connections: runtime.NumCPU(),
 			prepare: func(ctx context.Context, n int) (func(i int) any, error) {
 				tokens := make([]api.SessionToken, n) // a login ends its session
 				for i := range tokens {
