@@ -11,8 +11,8 @@ import (
 // its own.
 //
 // The credential is one of session_token, apikey_dict and user_id, the others are null or
-// left out; its user must be active. All that is looked up belongs to one state of the database: no change by this
-// server lies between two of the answers.
+// left out; its user must be active. All that is looked up belongs to one state of the
+// database: no change by this server lies between two of the answers.
 //
 // Each question of access is answered as by user-check-access, with the user's role, and
 // each limit is counted as by user-count-limit: the key's own count when an API key is

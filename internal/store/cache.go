@@ -81,7 +81,8 @@ func (p *part[K, V]) forget(keys []K) {
 	}
 }
 
-// A memo is what a caller has derived from a cached row. It is forgotten with the row.
+// A memo is what a caller has derived from a cached row. It is forgotten with the row, and
+// is safe for concurrent use.
 type memo struct{ atomic.Value }
 
 // Memo returns what SetMemo was given last; nil if it was not called.
