@@ -70,6 +70,13 @@ func BenchmarkRequest(b *testing.B) {
 	if err != nil {
 		b.Fatal(err)
 	}
+	issued, err := client.Do(b.Context(), asker, api.APIKeyNewNoSession, api.APIKeyNewNoSessionParams{
+		Issuer: "bench", Audience: "bench", Subject: api.ListOf("bench"), APIVersion: api.TextOf("1"),
+		UserID: 1, UserRole: "superuser", IPAddress: "192.0.2.7", ExpiresSeconds: 86400, RefreshExpires: 86400,
+	})
+	if err != nil {
+		b.Fatal(err)
+	}
 	const question = `["view", "dataset", 1, "private"]`
 	for _, request := range []struct{ name, body string }{
 		{api.SessionExists.Spec().Name, fmt.Sprintf(`{"session_token": %q}`, string(*session.SessionToken))},
@@ -78,6 +85,7 @@ func BenchmarkRequest(b *testing.B) {
 			`{"user_id": 1, "user_role": "superuser", "action": "view", "target_name": "dataset",
 				"target_owner": 2, "target_visibility": "shared", "target_sharedwith": "1"}`,
 		},
+		{api.APIKeyVerifyNoSession.Spec().Name, `{"user_id": 1, "user_role": "superuser", "apikey_dict": ` + string(*issued.APIKey) + `}`},
 		{api.Check.Spec().Name, `{"user_id": 1, "access": [` + question + `]}`},
 		{api.Check.Spec().Name, `{"user_id": 1, "access": [` + strings.Repeat(question+", ", 99) + question + `]}`},
 	} {

@@ -158,7 +158,7 @@ func (b *bench) measureServer(ctx context.Context) (err error) {
 	if err != nil {
 		return err
 	}
-	b.report.add(row{Name: "size of the program", Value: float64(info.Size()) / 1e6, Unit: "MB"})
+	b.report.require(row{Name: "size of the program", Value: float64(info.Size()) / 1e6, Unit: "MB"}, below(40))
 	return nil
 }
 
