@@ -1,7 +1,6 @@
 package api
 
 import (
-	"bytes"
 	"fmt"
 
 	"github.com/go-json-experiment/json"
@@ -106,17 +105,6 @@ type APIKey struct {
 	Role string
 }
 
-// wireKey is an API key object with all members that the server reads.
-type wireKey struct {
-	Issuer   jsontext.Value `json:"iss,omitzero"`
-	Version  jsontext.Value `json:"ver,omitzero"`
-	UserID   jsontext.Value `json:"uid,omitzero"`
-	Role     jsontext.Value `json:"rol,omitzero"`
-	Audience jsontext.Value `json:"aud,omitzero"`
-	Subject  jsontext.Value `json:"sub,omitzero"`
-	Token    jsontext.Value `json:"tkn,omitzero"`
-}
-
 // ParseAPIKey reads an API key as a request for a new one returned it.
 func ParseAPIKey(text Secret) (APIKey, error) {
 	var key APIKey
@@ -139,76 +127,51 @@ func (k APIKey) MarshalJSON() ([]byte, error) {
 func (*APIKey) words() []string { return []string{"dict"} }
 
 func (k *APIKey) decode(raw jsontext.Value, b bounds) string {
-	var w wireKey
-	if w.flat(raw, b) {
-		return k.from(&w)
-	}
-	problem := decodeMembers(&w, raw, b)
+	var space [16]Member
+	members, problem := soundMembers(space[:0], raw, b)
 	if problem != "" {
 		return problem
 	}
-	return k.from(&w)
+	return k.from(members)
 }
 
-// flat reads an object in the form that nearly all have. It reports whether this
-// is one; problems are left to decodeMembers.
-func (w *wireKey) flat(raw jsontext.Value, b bounds) bool {
-	var space [16]Member
-	members, err := jsonobject.AppendMembers(space[:0], raw)
-	if err != nil || int64(len(raw)) > b.max || !jsonobject.Flat(raw, members) {
-		return false
+// soundMembers appends the members of an object that is within the bounds and sound, as
+// decodeRaw has it, whose values may be anything.
+func soundMembers(dst []Member, raw jsontext.Value, b bounds) (members []Member, problem string) {
+	members, err := jsonobject.AppendMembers(dst, raw)
+	if err == nil && int64(len(raw)) <= b.max && jsonobject.Flat(raw, members) {
+		return members, "" // as nearly all are, and are found to be in a fraction of the time
 	}
-	for i := range members {
-		value := members[i].Value
-		switch string(members[i].Name) {
-		case "iss":
-			w.Issuer = value
-		case "ver":
-			w.Version = value
-		case "uid":
-			w.UserID = value
-		case "rol":
-			w.Role = value
-		case "aud":
-			w.Audience = value
-		case "sub":
-			w.Subject = value
-		case "tkn":
-			w.Token = value
-		}
-	}
-	return true
-}
-
-// decodeMembers reads the members of an object whose values may be anything.
-func decodeMembers(members any, raw jsontext.Value, b bounds) string {
 	var text []byte
-	problem := decodeRaw(&text, raw, b, raw.Kind() == '{')
-	if problem == "" && json.Unmarshal(text, members) != nil {
+	problem = decodeRaw(&text, raw, b, raw.Kind() == '{')
+	if problem == "" && err != nil {
 		problem = ProblemType // unreachable: decodeRaw found the object to be sound
 	}
-	return problem
+	return members, problem
 }
 
-func (k *APIKey) from(w *wireKey) string {
+func (k *APIKey) from(members []Member) string {
 	return firstProblem(
-		memberProblem("uid", w.UserID, &k.UserID, anyNumber()),
-		memberProblem("rol", w.Role, &k.Role, bounds{max: maxText}),
-		memberProblem("tkn", w.Token, &k.Token, bounds{max: maxText}),
+		memberProblem(members, "uid", &k.UserID, anyNumber()),
+		memberProblem(members, "rol", &k.Role, bounds{max: maxText}),
+		memberProblem(members, "tkn", &k.Token, bounds{max: maxText}),
 	)
 }
 
-// memberProblem reads a member of an object and returns its problem with its
+// memberProblem reads a member of a sound object and returns its problem with its
 // name, or "".
-func memberProblem(name string, raw jsontext.Value, ptr any, b bounds) string {
-	if raw == nil {
-		return ProblemMissing + " " + name
+func memberProblem(members []Member, name string, ptr any, b bounds) string {
+	for i := range members {
+		if string(members[i].Name) != name {
+			continue
+		}
+		problem := decodeValue(ptr, members[i].Value, b)
+		if problem != "" {
+			problem += " " + name
+		}
+		return problem
 	}
-	problem := decodeValue(ptr, bytes.TrimSpace(raw), b)
-	if problem != "" {
-		problem += " " + name
-	}
-	return problem
+	return ProblemMissing + " " + name
 }
 
 func firstProblem(problems ...string) string {
@@ -260,17 +223,17 @@ func (k RefreshableKey) MarshalJSON() ([]byte, error) {
 func (*RefreshableKey) words() []string { return []string{"dict"} }
 
 func (k *RefreshableKey) decode(raw jsontext.Value, b bounds) string {
-	var w wireKey
-	problem := decodeMembers(&w, raw, b)
+	var space [16]Member
+	members, problem := soundMembers(space[:0], raw, b)
 	if problem != "" {
 		return problem
 	}
 	text := bounds{max: maxText}
-	return firstProblem(k.from(&w),
-		memberProblem("iss", w.Issuer, &k.Issuer, text),
-		memberProblem("ver", w.Version, &k.Version, text),
-		memberProblem("aud", w.Audience, &k.Audience, text),
-		memberProblem("sub", w.Subject, &k.Subject, text),
+	return firstProblem(k.from(members),
+		memberProblem(members, "iss", &k.Issuer, text),
+		memberProblem(members, "ver", &k.Version, text),
+		memberProblem(members, "aud", &k.Audience, text),
+		memberProblem(members, "sub", &k.Subject, text),
 	)
 }
 

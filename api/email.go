@@ -68,17 +68,13 @@ func (c CreatedInfo) MarshalJSON() ([]byte, error) {
 func (*CreatedInfo) words() []string { return []string{"dict"} }
 
 func (c *CreatedInfo) decode(raw jsontext.Value, b bounds) string {
-	var members struct {
-		SendVerification jsontext.Value `json:"send_verification"`
-		UserID           jsontext.Value `json:"user_id"`
-	}
-	problem := decodeMembers(&members, raw, b)
+	members, problem := soundMembers(nil, raw, b)
 	if problem != "" {
 		return problem
 	}
 	return firstProblem(
-		memberProblem("send_verification", members.SendVerification, &c.SendVerification, bounds{}),
-		memberProblem("user_id", members.UserID, &c.UserID, anyNumber()),
+		memberProblem(members, "send_verification", &c.SendVerification, bounds{}),
+		memberProblem(members, "user_id", &c.UserID, anyNumber()),
 	)
 }
 

@@ -333,14 +333,6 @@ func (b *bench) requests() []request {
 	}
 }
 
-// A Question is the text of one request, as published clients send it.
-type Question struct {
-	Request    string `json:"request"`
-	Body       any    `json:"body"`
-	ReqID      int    `json:"reqid"`
-	ClientAddr string `json:"client_ipaddr"`
-}
-
 // magazine makes n requests.
 func (b *bench) magazine(ctx context.Context, r *request, n int) (*load.Magazine, error) {
 	body := r.body
@@ -351,7 +343,7 @@ func (b *bench) magazine(ctx context.Context, r *request, n int) (*load.Magazine
 			return nil, err
 		}
 	}
-	return load.NewMagazine(b.keys, n, func(i int) any { return Question{r.name, body(i), i, address} })
+	return load.NewMagazine(b.keys, n, func(i int) any { return load.NewQuestion(r.name, body(i), i) })
 }
 
 // measure measures one request: a while to warm up and to learn its rate, at the highest
@@ -436,9 +428,9 @@ func job(p passwd.Params) passwd.Job {
 	return passwd.Job{Variant: "argon2id", Params: p, Salt: make([]byte, 16), Password: adminPassword, Size: 32}
 }
 
-// alone returns how long a hash takes when nothing else runs: the lesser of two, unless it
+// HashTime returns how long a hash takes when nothing else runs: the lesser of two, unless it
 // is so long that a disturbance makes no difference.
-func alone(p passwd.Params) time.Duration {
+func HashTime(p passwd.Params) time.Duration {
 	const long = 500 * time.Millisecond
 	once := func() time.Duration {
 		before := time.Now()
@@ -472,9 +464,9 @@ func HashRate(p passwd.Params, atOnce int, duration time.Duration) float64 {
 func (b *bench) measureHashes() {
 	b.Say("measuring password hashes")
 	p := b.Params
-	recommended, measured := recommend(b.LoginTime, alone)
+	recommended, measured := recommend(b.LoginTime, HashTime)
 	b.report.Hashing = Hashing{
-		Params: p.String(), Alone: milliseconds(alone(p)), Rate: HashRate(p, runtime.NumCPU(), b.Duration),
+		Params: p.String(), Alone: milliseconds(HashTime(p)), Rate: HashRate(p, runtime.NumCPU(), b.Duration),
 		Wanted: milliseconds(b.LoginTime), Recommended: recommended.String(), Measured: milliseconds(measured),
 	}
 }

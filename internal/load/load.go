@@ -68,6 +68,19 @@ func (m *Magazine) Take() []byte {
 // Rewind makes Take begin with the first request again.
 func (m *Magazine) Rewind() { m.next.Store(0) }
 
+// A Question is the text of one request, as published clients send it.
+type Question struct {
+	Request    string `json:"request"`
+	Body       any    `json:"body"`
+	ReqID      int    `json:"reqid"`
+	ClientAddr string `json:"client_ipaddr"`
+}
+
+// NewQuestion returns a request of a client at an address for documentation (RFC 5737).
+func NewQuestion(request string, body any, id int) Question {
+	return Question{request, body, id, "192.0.2.7"}
+}
+
 // A Connection sends requests, one after the other. It knows as much of
 // HTTP/1.1 as the answers of these servers need, so that it takes little of
 // the CPUs that it shares with them.

@@ -128,16 +128,11 @@ func (b *bench) steadyRequest(ctx context.Context, r fastRequest, kind databases
 	if err != nil {
 		return err
 	}
-	handler, err := b.emptyFor(ctx, server, r.name, r.params)
+	empty, end, err := b.emptyFor(ctx, server, r.name, r.params)
 	if err != nil {
 		return err
 	}
-	defer func() { err = errors.Join(err, handler.Stop()) }()
-	empty, err := newTarget(handler, b.connections)
-	if err != nil {
-		return err
-	}
-	defer func() { err = errors.Join(err, empty.close()) }()
+	defer func() { err = errors.Join(err, end()) }()
 	_, figure.BaselineP99, err = offer(empty)
 	if err != nil {
 		return err
@@ -150,16 +145,11 @@ func (b *bench) steadyRequest(ctx context.Context, r fastRequest, kind databases
 func (b *bench) againstQueries(ctx context.Context, s *side, server *target, exists func(i int) any) (err error) {
 	const name = "session-exists"
 	say("measuring %s on %s against a handler with one query", name, s.kind)
-	handler, err := b.emptyFor(ctx, server, name, exists, "-database="+s.url)
+	querying, end, err := b.emptyFor(ctx, server, name, exists, "-database="+s.url)
 	if err != nil {
 		return err
 	}
-	defer func() { err = errors.Join(err, handler.Stop()) }()
-	querying, err := newTarget(handler, b.connections)
-	if err != nil {
-		return err
-	}
-	defer func() { err = errors.Join(err, querying.close()) }()
+	defer func() { err = errors.Join(err, end()) }()
 	figure, err := b.inTurns(ctx, name+" on PostgreSQL, against a query for each", name, exists, server, querying)
 	if err != nil {
 		return err
@@ -270,7 +260,7 @@ func (b *bench) burst(ctx context.Context, s *side, accounts []account) (peak fl
 	}
 	m, err := load.NewMagazine(b.keys, burst, func(i int) any {
 		a := accounts[i%len(accounts)]
-		return question{"user-login", params{"session_token": sessions[i], "email": a.email, "password": a.password}, i, "192.0.2.7"}
+		return load.NewQuestion("user-login", params{"session_token": sessions[i], "email": a.email, "password": a.password}, i)
 	})
 	if err != nil {
 		return 0, err

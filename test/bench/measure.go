@@ -12,14 +12,11 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
-	"sync"
-	"sync/atomic"
 	"time"
-
-	"golang.org/x/crypto/argon2"
 
 	"authnzerver/api"
 	"authnzerver/client"
+	command "authnzerver/internal/bench"
 	"authnzerver/internal/load"
 	"authnzerver/internal/passwd"
 	"authnzerver/internal/setup"
@@ -329,14 +326,6 @@ func newKey() api.APIKeyNewNoSessionParams {
 	}
 }
 
-// A question is the text of one request of many, as published clients send it.
-type question struct {
-	Request    string `json:"request"`
-	Body       any    `json:"body"`
-	ReqID      int    `json:"reqid"`
-	ClientAddr string `json:"client_ipaddr"`
-}
-
 // A target is a server under load.
 type target struct {
 	*load.Process
@@ -427,13 +416,7 @@ func (b *bench) fastRequests(ctx context.Context) ([]fastRequest, error) {
 	}
 	verify := api.APIKeyVerifyParams{APIKeyDict: tied, UserID: api.Given[int64](store.SuperuserID), UserRole: api.Given("superuser")}
 	check := func(n int) func(i int) any {
-		list := make(api.List[api.AccessQuestion], n)
-		for i := range list {
-			list[i] = api.AccessQuestion{Action: "view", TargetName: "dataset", TargetOwner: store.SuperuserID, TargetVisibility: "private"}
-		}
-		return func(i int) any {
-			return api.CheckParams{SessionToken: api.Given(api.Of(b.tokens[i%sessions])), Access: api.Given(list)}
-		}
+		return func(i int) any { return command.Questions(b.tokens[i%sessions], n) }
 	}
 	return []fastRequest{
 		{api.SessionExists.Spec().Name, api.SessionExists.Spec().Name, true, func(i int) any {
@@ -466,25 +449,33 @@ func (b *bench) newTiedKey(ctx context.Context) (api.APIKey, error) {
 
 // magazine makes so many requests.
 func (b *bench) magazine(name string, params func(i int) any, n int) (*load.Magazine, error) {
-	return load.NewMagazine(b.keys, n, func(i int) any { return question{name, params(i), i, "192.0.2.7"} })
+	return load.NewMagazine(b.keys, n, func(i int) any { return load.NewQuestion(name, params(i), i) })
 }
 
 // emptyFor starts the empty handler, which answers with the reply of the server to a
-// request.
-func (b *bench) emptyFor(ctx context.Context, server *target, name string, params func(i int) any, options ...string) (*load.Process, error) {
+// request, and connects to it. The caller ends it.
+func (b *bench) emptyFor(ctx context.Context, server *target, name string, params func(i int) any, options ...string) (empty *target, end func() error, err error) {
 	one, err := b.magazine(name, params, 1)
 	if err != nil {
-		return nil, err
+		return nil, nil, err
 	}
 	sealed, err := server.connections[0].Exchange(one.Take())
 	if err != nil {
-		return nil, err
+		return nil, nil, err
 	}
 	reply, err := b.keys.Open(sealed)
 	if err != nil {
-		return nil, err
+		return nil, nil, err
 	}
-	return b.startEmpty(ctx, reply.Plaintext, options...)
+	handler, err := b.startEmpty(ctx, reply.Plaintext, options...)
+	if err != nil {
+		return nil, nil, err
+	}
+	empty, err = newTarget(handler, b.connections)
+	if err != nil {
+		return nil, nil, errors.Join(err, handler.Stop())
+	}
+	return empty, func() error { return errors.Join(empty.close(), handler.Stop()) }, nil
 }
 
 // throughput measures a request in turns with the empty handler, which answers
@@ -497,17 +488,11 @@ func (b *bench) throughput(ctx context.Context, r fastRequest) (rate float64, er
 		return 0, err
 	}
 	defer func() { err = errors.Join(err, server.close()) }()
-	handler, err := b.emptyFor(ctx, server, r.name, r.params)
+	empty, end, err := b.emptyFor(ctx, server, r.name, r.params)
 	if err != nil {
 		return 0, err
 	}
-	defer func() { err = errors.Join(err, handler.Stop()) }()
-	empty, err := newTarget(handler, b.connections)
-	if err != nil {
-		return 0, err
-	}
-	defer func() { err = errors.Join(err, empty.close()) }()
-
+	defer func() { err = errors.Join(err, end()) }()
 	figure, err := b.inTurns(ctx, r.label, r.name, r.params, server, empty)
 	if err != nil {
 		return 0, err
@@ -611,7 +596,7 @@ func (b *bench) logins(ctx context.Context) (err error) {
 			return err
 		}
 		m, err := load.NewMagazine(b.keys, sessions, func(i int) any {
-			return question{name, api.UserLoginParams{SessionToken: tokens[i], Email: adminEmail, Password: adminPassword}, i, "192.0.2.7"}
+			return load.NewQuestion(name, api.UserLoginParams{SessionToken: tokens[i], Email: adminEmail, Password: adminPassword}, i)
 		})
 		if err != nil {
 			return err
@@ -620,34 +605,10 @@ func (b *bench) logins(ctx context.Context) (err error) {
 		if err != nil {
 			return err
 		}
-		hashes = append(hashes, hashRate(duration))
+		hashes = append(hashes, command.HashRate(passwd.DefaultParams, hashing, duration))
 	}
 	figure := compare(name+", against bare Argon2", server.rates, hashes, server.times)
 	b.report.require(figure, ratioOf(0.95))
-	before := time.Now()
-	hash(passwd.DefaultParams)
-	b.report.require(row{Name: "p99 of these, in hashes", Value: figure.P99 / milliseconds(time.Since(before))}, upTo(4))
+	b.report.require(row{Name: "p99 of these, in hashes", Value: figure.P99 / milliseconds(command.HashTime(passwd.DefaultParams))}, upTo(4))
 	return nil
-}
-
-// hashRate returns how many hashes a second are computed here.
-func hashRate(duration time.Duration) float64 {
-	p := passwd.DefaultParams
-	var computed atomic.Int64
-	var working sync.WaitGroup
-	started := time.Now()
-	for range hashing {
-		working.Go(func() {
-			for time.Since(started) < duration {
-				hash(p)
-				computed.Add(1)
-			}
-		})
-	}
-	working.Wait()
-	return float64(computed.Load()) / time.Since(started).Seconds()
-}
-
-func hash(p passwd.Params) {
-	argon2.IDKey([]byte(adminPassword), make([]byte, 16), p.Passes, p.MemoryKiB, p.Lanes, 32)
 }

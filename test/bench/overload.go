@@ -269,14 +269,14 @@ func (v *victim) logins(ctx context.Context, n int) (*load.Magazine, error) {
 	}
 	return load.NewMagazine(v.keys, n, func(i int) any {
 		p := api.UserLoginParams{SessionToken: tokens[i], Email: api.Email(v.emails[i%users]), Password: userPassword}
-		return question{api.UserLogin.Spec().Name, p, i, "192.0.2.7"}
+		return load.NewQuestion(api.UserLogin.Spec().Name, p, i)
 	})
 }
 
 // beside returns session-exists for so long.
 func (v *victim) beside(duration time.Duration) (*load.Magazine, error) {
 	return load.NewMagazine(v.keys, int(besideRate*duration.Seconds()), func(i int) any {
-		return question{api.SessionExists.Spec().Name, api.SessionTokenParams{SessionToken: v.tokens[i%sessions]}, i, "192.0.2.7"}
+		return load.NewQuestion(api.SessionExists.Spec().Name, api.SessionTokenParams{SessionToken: v.tokens[i%sessions]}, i)
 	})
 }
 

@@ -269,7 +269,7 @@ func (b *bench) listAll(ctx context.Context, s *side) error {
 	if err != nil {
 		return err
 	}
-	text, err := json.Marshal(question{api.UserList.Spec().Name, params{"user_id": nil}, 1, "192.0.2.7"})
+	text, err := json.Marshal(load.NewQuestion(api.UserList.Spec().Name, params{"user_id": nil}, 1))
 	if err != nil {
 		return err
 	}
