@@ -277,7 +277,7 @@ func (b *bench) burst(ctx context.Context, s *side, accounts []account) (peak fl
 		}
 	})
 	errs := make([]error, burst)
-	finished := make([]bool, burst)
+	outcomes := make([]outcome, burst)
 	for i := range burst {
 		logins.Go(func() {
 			c, err := load.Connect(s.Address)
@@ -292,27 +292,32 @@ func (b *bench) burst(ctx context.Context, s *side, accounts []account) (peak fl
 				return
 			}
 			opened, err := b.keys.Open(body)
-			if err == nil {
-				var reply *api.Reply
-				reply, err = api.ParseReply(opened.Plaintext)
-				if err == nil && !reply.Success && reply.Failure.Code != api.CodeBusy {
-					err = reply.Failure
-				}
-				finished[i] = err == nil && reply.Success
+			if err != nil {
+				errs[i] = err
+				return
 			}
-			errs[i] = err
+			reply, err := api.ParseReply(opened.Plaintext)
+			switch {
+			case err != nil:
+				errs[i] = err
+			case reply.Success:
+				outcomes[i] = finished
+			case reply.Failure.Code == api.CodeBusy:
+				outcomes[i] = refused
+			default:
+				outcomes[i] = failed
+			}
 		})
 	}
 	logins.Wait()
 	stop()
 	watch.Wait()
-	done := 0
-	for _, ok := range finished {
-		if ok {
-			done++
-		}
+	counts := map[outcome]int{}
+	for _, o := range outcomes {
+		counts[o]++
 	}
-	b.report.add(row{Name: fmt.Sprintf("logins of these that were finished, the others were refused (%s)", api.CodeBusy), Value: float64(done)})
+	b.report.add(row{Name: "logins of these that were finished", Value: float64(counts[finished])})
+	b.report.require(row{Name: fmt.Sprintf("logins of these that failed otherwise than with %s", api.CodeBusy), Value: float64(counts[failed])}, upTo(0))
 	return peak, errors.Join(append(errs, watchErr)...)
 }
 
