@@ -49,31 +49,36 @@ func (s *Server) UserLogin(ctx context.Context, p *api.UserLoginParams) (api.Use
 	if sessionErr != nil {
 		return api.UserCheckResult{}, sessionErr
 	}
-	good := password.Match && user.IsActive && user.EmailVerified
+	right := password.Match && user.IsActive && user.EmailVerified
 	rehashed := ""
-	if good && password.Outdated {
-		rehashed, err = s.Passwords.Hash(ctx, string(p.Password))
+	if right && password.Outdated {
+		rehashed, err = s.Passwords.Replace(ctx, user.PasswordHash, string(p.Password))
 		if err != nil {
 			rehashed = "" // at the next login; this one is right all the same
 		}
 	}
+	good := false
 	// Whoever hangs up now has made the guess all the same.
 	err = s.Store.Update(context.WithoutCancel(ctx), func(ctx context.Context, tx *store.Tx) error {
 		_, err := tx.DeleteSession(ctx, token.Sum(string(p.SessionToken)))
 		if err != nil {
 			return err
 		}
-		good, err = s.stillGood(ctx, tx, user, good)
-		if err != nil {
-			return err
+		var now *store.User
+		if right {
+			now, err = unchanged(ctx, tx, user, rehashed)
+			if err != nil {
+				return err
+			}
 		}
+		good = now != nil
 		if good {
 			err = s.settle(ctx, tx, g)
 			if err != nil {
 				return err
 			}
 		}
-		if good && rehashed != "" {
+		if good && rehashed != "" && now.PasswordHash != rehashed {
 			err = tx.SetPassword(ctx, user.ID, user.PasswordHash, rehashed)
 			if err != nil {
 				return err
@@ -94,22 +99,23 @@ func (s *Server) UserLogin(ctx context.Context, p *api.UserLoginParams) (api.Use
 	return checked(ctx, user)
 }
 
-// stillGood confirms inside a transaction that the user has not been changed
-// since the password was verified: a password that was replaced or an account
-// that was locked meanwhile must not let anybody in.
-func (s *Server) stillGood(ctx context.Context, tx *store.Tx, user *store.User, good bool) (bool, error) {
-	if !good {
-		return false, nil
-	}
+// unchanged returns the user as it is inside a transaction, nil when it was changed
+// since the password was verified: a password that was replaced or an account that
+// was locked meanwhile must not let anybody in. Another login may have replaced the
+// hash by one of the same password, rehashed.
+func unchanged(ctx context.Context, tx *store.Tx, user *store.User, rehashed string) (*store.User, error) {
 	now, err := tx.User(ctx, user.ID)
 	if errors.Is(err, store.ErrNotFound) {
-		return false, nil
+		return nil, nil
 	}
 	if err != nil {
-		return false, err
+		return nil, err
 	}
-	return now.PasswordHash == user.PasswordHash && now.Role == user.Role &&
-		now.IsActive == user.IsActive && now.EmailVerified == user.EmailVerified, nil
+	same := now.PasswordHash == user.PasswordHash || rehashed != "" && now.PasswordHash == rehashed
+	if !same || now.Role != user.Role || now.IsActive != user.IsActive || now.EmailVerified != user.EmailVerified {
+		return nil, nil
+	}
+	return now, nil
 }
 
 // checked returns the result for a user whose password was right.

@@ -301,6 +301,22 @@ func loginScenarios() []scenario {
 			equal(f.t, "hashes of the second login", o.hashes, 1)
 			equal(f.t, "hash after the second login", f.stored(alice.ID).PasswordHash, now)
 		}},
+		{"outdated hash replaced by another login meanwhile", func(f *fixture) {
+			const old = "$argon2id$v=19$m=512,t=1,p=1$UmWdnK5P06cRjTFzguEGzw$r5RYX/47ge7jPOWTq7XyGvxUcs8GtTPnyylvnrTi4ds"
+			const phrase = "пароль ☃ 😀"
+			alice := f.user("alice", "authenticated", withHash(old))
+			replaced, err := f.Passwords.Replace(f.t.Context(), old, phrase)
+			if err != nil {
+				f.t.Fatal(err)
+			}
+			ctx := meanwhile(f.t, func() {
+				f.update(func(ctx context.Context, tx *store.Tx) error { return tx.SetPassword(ctx, alice.ID, old, replaced) })
+			})
+			callIn(ctx, f, api.UserLogin, f.UserLogin, api.UserLoginParams{
+				SessionToken: f.session(store.AnonymousID), Email: "alice@example.org", Password: phrase,
+			}).succeeds()
+			equal(f.t, "hash", f.stored(alice.ID).PasswordHash, replaced)
+		}},
 		{"outdated hash of an inactive user", func(f *fixture) {
 			const old = "$argon2id$v=19$m=512,t=1,p=1$UmWdnK5P06cRjTFzguEGzw$r5RYX/47ge7jPOWTq7XyGvxUcs8GtTPnyylvnrTi4ds"
 			alice := f.user("alice", "authenticated", withHash(old), inactive)

@@ -8,6 +8,7 @@ package passwd
 
 import (
 	"context"
+	"crypto/sha256"
 	"errors"
 	"fmt"
 	"sync/atomic"
@@ -91,7 +92,21 @@ func (p *Pool) Unusable() string { return random(p.params).String() }
 // Hash returns the hash of a password, a PHC string with a new random salt.
 // It fails with ErrBusy, ErrFailed or with the error of ctx.
 func (p *Pool) Hash(ctx context.Context, password string) (string, error) {
+	return p.fill(ctx, random(p.params), password)
+}
+
+// Replace is Hash for a password that was found to match a stored hash which is
+// outdated. Its salt follows from the stored hash: whoever else replaces that one at
+// the same time comes to the same hash, and sees that it is of the same password.
+func (p *Pool) Replace(ctx context.Context, stored, password string) (string, error) {
 	h := random(p.params)
+	sum := sha256.Sum256([]byte("replaced password hash\x00" + stored))
+	copy(h.salt, sum[:])
+	return p.fill(ctx, h, password)
+}
+
+// fill computes a hash whose salt is given.
+func (p *Pool) fill(ctx context.Context, h *hash, password string) (string, error) {
 	err := p.run(ctx, func(context.Context) (err error) {
 		h.key, err = p.hash(h.job(password))
 		return err
