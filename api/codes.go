@@ -62,6 +62,7 @@ const (
 	CodePasswordNotChanged  Code = "db_update_failed"
 	CodeUserStateWrong      Code = "user_not_found_or_active_state_wrong"
 	CodeInvalidEmailType    Code = "invalid_email_type"
+	CodeUnknownEventKind    Code = "unknown_event_kind"
 
 	CodeNotAllowedToIssue      Code = "not_allowed_to_issue"
 	CodeSessionMismatch        Code = "session_mismatch"
@@ -172,6 +173,7 @@ var codes = []CodeInfo{
 	{CodeLockFailed, "no such user, or the user's record does not permit it", messageUserUpdate, false, false},
 
 	{CodeNotPermitted, "the caller's role does not permit this", messageNotAllowed, false, false},
+	{CodeUnknownEventKind, "there is no such kind of event", "The events could not be looked up.", false, false},
 	{CodeAccessCheckFailed, "the policy has no such role, or target_sharedwith is malformed", "The check could not be made.", false, false},
 	{CodeUserNotValid, "no active user with this user_id and user_role", messageDenied, false, false},
 	{CodeRelatedNotFound, "the owner or a user shared with does not exist or is not active", messageDenied, false, false},

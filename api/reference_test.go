@@ -79,6 +79,11 @@ type refCode struct {
 	Common    bool     `json:"common"`
 }
 
+type refEvent struct {
+	Kind  api.EventKind `json:"kind"`
+	About string        `json:"about"`
+}
+
 type refObject struct {
 	Name   string     `json:"name"`
 	Doc    string     `json:"doc"`
@@ -88,6 +93,7 @@ type refObject struct {
 type reference struct {
 	Requests []refRequest `json:"requests"`
 	Objects  []refObject  `json:"objects"`
+	Events   []refEvent   `json:"events"`
 	Codes    []refCode    `json:"codes"`
 }
 
@@ -214,6 +220,9 @@ func newReference(t *testing.T) *reference {
 		ref.Requests = append(ref.Requests, r)
 	}
 	slices.SortStableFunc(ref.Requests, func(a, b refRequest) int { return family(a.Name) - family(b.Name) })
+	for _, e := range api.EventKinds() {
+		ref.Events = append(ref.Events, refEvent(e))
+	}
 	for _, c := range api.Codes() {
 		ref.Codes = append(ref.Codes, refCode(c))
 	}
@@ -222,7 +231,7 @@ func newReference(t *testing.T) *reference {
 
 // family orders the reference by the first word of the requests' names.
 func family(name string) int {
-	return slices.IndexFunc([]string{"session", "user", "apikey", "check", "internal"}, func(f string) bool { return strings.HasPrefix(name+"-", f+"-") })
+	return slices.IndexFunc([]string{"session", "user", "apikey", "check", "event", "internal"}, func(f string) bool { return strings.HasPrefix(name+"-", f+"-") })
 }
 
 // wireTypes describes the JSON form of a Go type in a result. A struct is
@@ -247,7 +256,7 @@ func (ref *reference) wireTypes(src *source, goType ast.Expr) []string {
 			return []string{"datetime", "None"}
 		case "Object":
 			return []string{"dict", "None"}
-		case "Code":
+		case "Code", "EventKind":
 			return []string{"str"}
 		case "AccessDecisions":
 			return []string{"list of " + ref.wireTypes(src, ast.NewIdent("AccessDecision"))[0]}
@@ -316,6 +325,10 @@ func (ref *reference) markdown() []byte {
 		for _, f := range o.Fields {
 			fmt.Fprintf(&b, "| `%s` | %s |\n", f.Name, strings.Join(f.Types, " or "))
 		}
+	}
+	b.WriteString("\n## Kinds of events\n\nWhat [`event-list`](#event-list) and [webhooks](events.md) tell. Details are in code font.\n\n| kind | written when |\n|---|---|\n")
+	for _, e := range ref.Events {
+		fmt.Fprintf(&b, "| `%s` | %s |\n", e.Kind, e.About)
 	}
 	b.WriteString("\n## Failure codes\n\nEvery request may also end in the codes marked “any”. After a code marked “retry”,\nnothing was changed and the same request may succeed a little later.\n\n| code | reason | |\n|---|---|---|\n")
 	for _, c := range ref.Codes {

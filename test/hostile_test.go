@@ -59,7 +59,7 @@ func validParams(s *server, request string, sub *subject) params {
 		"issuer": "https://issuer.example", "audience": "audience", "subject": []any{"one", "two"}, "apiversion": 1,
 		"expires_days": 2, "expires_seconds": 600, "not_valid_before": 0, "refresh_expires": 6000, "refresh_nbf": 0,
 		"name": "robot", "scopes": []any{"view:dataset"}, "scope": "view:dataset", "apikey_dict": nil, "key_id": "none",
-		"session_id": "none", "limit": 5, "after": 0,
+		"session_id": "none", "limit": 5, "after": 0, "all": false, "kind": "user.logged_in",
 		"refresh_token": "none", "purpose": "forgotpass", "peek": false, "verification_token": nil,
 		"server_name": "Frontend", "server_baseurl": "https://frontend.example.com", "account_verify_url": "/verify",
 		"server_verify_url": "/verify", "password_forgot_url": "/forgot", "verification_expiry": 900,
@@ -72,6 +72,8 @@ func validParams(s *server, request string, sub *subject) params {
 		}}
 	case "session-list", "apikey-list":
 		all["after"] = "1767225600000000.0" // of the first second of 2026
+	case "event-list":
+		all["after"] = 1000
 	case "apikey-new", "apikey-verify", "apikey-revoke":
 		all["ip_address"], all["user_agent"] = sessionAddress, sessionAgent
 		if request != "apikey-new" {

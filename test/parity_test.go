@@ -248,6 +248,10 @@ func (tr *transcript) session() {
 	}).ok()
 	tr.ask("check", params{"session_token": "none"})
 	tr.ask("check", params{"user_id": ada, "access": []any{params{"action": "view"}}})
+	boss := session(1)
+	tr.ask("event-list", params{"session_token": boss, "all": true, "limit": 1000}).ok()
+	tr.ask("event-list", params{"session_token": boss, "user_id": ada, "kind": "user.logged_in", "limit": 1}).ok()
+	tr.ask("event-list", params{"session_token": boss, "kind": "none"})
 }
 
 // newSessionOf are the parameters of a new session of a user, or of nobody.

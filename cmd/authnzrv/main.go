@@ -27,6 +27,7 @@ type commands struct {
 	Policy policyCommand `cmd:"" help:"Check and explain permission policies."`
 	Mail   mailCommand   `cmd:"" help:"Test the sending of e-mail."`
 	DB     dbCommand     `cmd:"" name:"db" help:"Move, back up, restore, check and migrate databases."`
+	Events eventsCommand `cmd:"" help:"Show and prune the event log."`
 	Bench  benchCommand  `cmd:"" help:"Measure this machine and a database, and recommend the cost of password hashes."`
 	API    apiCommand    `cmd:"" name:"api" help:"Print the reference of all requests."`
 	Keygen keygenCommand `cmd:"" help:"Print a new secret key."`
@@ -69,6 +70,7 @@ func run(ctx context.Context, args []string) error {
 	cli.Call.Plugins = cli.Call.flags.Plugins()
 	cli.Mail.Test.Plugins = cli.Mail.Test.flags.Plugins()
 	cli.DB.setFlags()
+	cli.Events.setFlags()
 	p := &process{stdin: os.Stdin, stdout: os.Stdout, stderr: os.Stderr}
 	parser, err := kong.New(&cli,
 		kong.Name("authnzrv"),

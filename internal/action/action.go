@@ -57,9 +57,11 @@ type Server struct {
 	Spend func(ctx context.Context, each []limit.Decision, charges ...limit.Charge) limit.Decision
 	// SiteName is what messages that the server sends on its own call it.
 	SiteName string
-	// Noticed, when not nil, is called when there may be a message for
-	// SendNotice. It must not wait.
-	Noticed func()
+	// SendEvent sends an event to the webhook and returns nil when that has taken it;
+	// nil for a server without one.
+	SendEvent func(ctx context.Context, id string, body []byte) error
+	// EventRetention is how long events are kept; 0: for ever.
+	EventRetention time.Duration
 	// Now is the clock.
 	Now func() time.Time
 

@@ -314,11 +314,7 @@ func (s *Server) APIKeyNew(ctx context.Context, p *api.APIKeyNewParams) (api.API
 	key.Expires = key.Issued.AddDate(0, 0, int(p.ExpiresDays))
 	key.NotBefore = after(key.Issued, float64(p.NotValidBefore))
 	err = s.Store.Update(ctx, func(ctx context.Context, tx *store.Tx) error {
-		err := stillInRole(ctx, tx, c, api.CodeNotAllowedToIssue)
-		if err != nil {
-			return err
-		}
-		return tx.InsertAPIKey(ctx, key)
+		return s.insertKey(ctx, tx, actorOf(ctx, c.userID, session), c, key)
 	})
 	if err != nil { // ErrReference: the session ended meanwhile
 		return api.APIKeyNewResult{}, failWhen(err, store.ErrReference, api.CodeSessionNotFound)
@@ -339,6 +335,32 @@ func (s *Server) APIKeyNew(ctx context.Context, p *api.APIKeyNewParams) (api.API
 		APIKey: text, Expires: api.Time(key.Expires), KeyID: &key.ID,
 		Notes: note("The %s was made. It expires at %s.", aSessionKey, key.Expires),
 	}, nil
+}
+
+// insertKey stores a new key of a caller who may still make one.
+func (s *Server) insertKey(ctx context.Context, tx *store.Tx, by actor, c keyCaller, key *store.APIKey) error {
+	err := stillInRole(ctx, tx, c, api.CodeNotAllowedToIssue)
+	if err != nil {
+		return err
+	}
+	err = tx.InsertAPIKey(ctx, key)
+	if err != nil {
+		return err
+	}
+	more := details{"key_id": key.ID, "kind": key.Kind, "name": key.Name, "scopes": nil}
+	if key.Scopes != nil {
+		more["scopes"] = key.Scopes
+	}
+	return s.log(ctx, tx, by, api.EventKeyCreated, key.UserID, more)
+}
+
+// deleteKey revokes a key.
+func (s *Server) deleteKey(ctx context.Context, tx *store.Tx, by actor, kind api.EventKind, key *store.APIKey) error {
+	_, err := tx.DeleteAPIKey(ctx, key)
+	if err != nil {
+		return err
+	}
+	return s.log(ctx, tx, by, kind, key.UserID, details{"key_id": key.ID})
 }
 
 // now returns the time to the microsecond, as databases keep it.
@@ -370,11 +392,7 @@ func (s *Server) APIKeyNewNoSession(ctx context.Context, p *api.APIKeyNewNoSessi
 	key := s.sessionlessKey(c, tokens, lifetimes{p.ExpiresSeconds, p.NotValidBefore, p.RefreshExpires, p.RefreshNotBefore})
 	key.Name, key.Scopes = nameOf(p.Name), scopes
 	err = s.Store.Update(ctx, func(ctx context.Context, tx *store.Tx) error {
-		err := stillInRole(ctx, tx, c, api.CodeNotAllowedToIssue)
-		if err != nil {
-			return err
-		}
-		return tx.InsertAPIKey(ctx, key)
+		return s.insertKey(ctx, tx, actorOf(ctx, c.userID, nil), c, key)
 	})
 	if err != nil {
 		return api.APIKeyNewNoSessionResult{}, failWhen(err, store.ErrReference, api.CodeNotAllowedToIssue)
@@ -456,8 +474,7 @@ func (s *Server) APIKeyRevoke(ctx context.Context, p *api.APIKeyRevokeParams) (a
 		if err != nil {
 			return failWhen(err, store.ErrNotFound, api.CodeKeyNotFound)
 		}
-		_, err = tx.DeleteAPIKey(ctx, key)
-		return err
+		return s.deleteKey(ctx, tx, actorOf(ctx, c.userID, nil), api.EventKeyRevoked, key)
 	})
 }
 
@@ -484,8 +501,7 @@ func (s *Server) revokeKey(ctx context.Context, presented *api.APIKey, kind stor
 		if err != nil {
 			return err
 		}
-		_, err = tx.DeleteAPIKey(ctx, key)
-		return err
+		return s.deleteKey(ctx, tx, actorOf(ctx, c.userID, nil), api.EventKeyRevoked, key)
 	})
 }
 
@@ -513,7 +529,10 @@ func (s *Server) APIKeyRevokeAllNoSession(ctx context.Context, p *api.APIKeyRevo
 			return failWhen(err, store.ErrNotFound, api.CodePresentedKeyNotValid)
 		}
 		revoked, err = tx.DeleteSessionlessKeysOf(ctx, key.UserID)
-		return err
+		if err != nil {
+			return err
+		}
+		return s.log(ctx, tx, actorOf(ctx, c.userID, nil), api.EventKeysRevoked, key.UserID, details{"count": revoked})
 	})
 	if err != nil {
 		return api.APIKeyRevokeAllNoSessionResult{}, err
@@ -650,6 +669,10 @@ func (s *Server) refresh(ctx context.Context, tx *store.Tx, p *api.APIKeyRefresh
 	if err != nil {
 		return none, failWhen(err, store.ErrReference, api.CodeNewKeyNotIssuable)
 	}
+	err = s.log(ctx, tx, actorOf(ctx, c.userID, nil), api.EventKeyRefreshed, next.UserID, details{"key_id": next.ID})
+	if err != nil {
+		return none, err
+	}
 	return issuedKey(next, tokens, &p.APIKeyDict, p.IPAddress)
 }
 
@@ -689,14 +712,14 @@ func (s *Server) refreshAgain(ctx context.Context, tx *store.Tx, p *api.APIKeyRe
 	// ahead.
 	since := tx.Now().Sub(used.Used).Abs()
 	if since > s.RefreshGrace {
-		return none, revokeFamily(ctx, tx, used)
+		return none, s.revokeFamily(ctx, tx, used)
 	}
 	if used.Key != token.Sum(string(p.APIKeyDict.Token)) || used.UserID != p.APIKeyDict.UserID {
 		return none, api.Fail(api.CodeRefreshMismatch)
 	}
 	successor, err := tx.APIKey(ctx, used.Successor)
 	if errors.Is(err, store.ErrNotFound) { // it has been refreshed itself
-		return none, revokeFamily(ctx, tx, used)
+		return none, s.revokeFamily(ctx, tx, used)
 	}
 	if err != nil {
 		return none, err
@@ -709,12 +732,13 @@ func (s *Server) refreshAgain(ctx context.Context, tx *store.Tx, p *api.APIKeyRe
 }
 
 // revokeFamily revokes what came of a refresh token that was presented again.
-func revokeFamily(ctx context.Context, tx *store.Tx, used *store.UsedRefreshToken) error {
+func (s *Server) revokeFamily(ctx context.Context, tx *store.Tx, used *store.UsedRefreshToken) error {
 	key, err := tx.APIKeyByID(ctx, used.KeyID)
 	if err != nil {
 		return failWhen(err, store.ErrNotFound, api.CodeRefreshReused)
 	}
-	_, err = tx.DeleteAPIKey(ctx, key)
+	// Whoever sent it has not proved to be the owner.
+	err = s.deleteKey(ctx, tx, actorOf(ctx, 0, nil), api.EventKeyReuseDetected, key)
 	if err != nil {
 		return err
 	}

@@ -248,6 +248,12 @@ func (s *Server) sendCode(ctx context.Context, user *store.User, m *codeMail, ch
 				return err
 			}
 		}
+		if m.purpose == store.PurposeForgotPass {
+			err = s.log(ctx, tx, actorOf(ctx, 0, m.session), api.EventResetRequested, user.ID, nil)
+			if err != nil {
+				return err
+			}
+		}
 		return tx.UpdateUser(ctx, sent)
 	})
 	return sent, err
@@ -282,6 +288,12 @@ func (s *Server) UserNewEmailToken(ctx context.Context, p *api.UserNewEmailToken
 			return api.Fail(api.CodeUserAlreadyActive)
 		case purpose == store.PurposeForgotPass && !mayForget(u):
 			return api.Fail(api.CodeUserNotFound)
+		}
+		if purpose == store.PurposeForgotPass {
+			err := s.log(ctx, tx, actorOf(ctx, 0, nil), api.EventResetRequested, u.ID, nil)
+			if err != nil {
+				return err
+			}
 		}
 		return tx.PutEmailToken(ctx, u, purpose, token.Sum(string(secret)), expires)
 	})
@@ -351,8 +363,9 @@ func (s *Server) UserSetEmailVerified(ctx context.Context, p *api.UserSetEmailVe
 				return err
 			}
 		}
+		first := u.FirstVerified.IsZero()
 		switch {
-		case u.FirstVerified.IsZero(): // a sign-up
+		case first: // a sign-up
 			u.IsActive, u.EmailVerified = true, true
 			if u.Role == roleLocked {
 				u.Role = roleAuthenticated
@@ -363,6 +376,10 @@ func (s *Server) UserSetEmailVerified(ctx context.Context, p *api.UserSetEmailVe
 			return nil
 		}
 		err := tx.DeleteEmailToken(ctx, u.ID, store.PurposeSignUp)
+		if err != nil {
+			return err
+		}
+		err = s.log(ctx, tx, actorOf(ctx, 0, nil), api.EventVerified, u.ID, details{"first": first})
 		if err != nil {
 			return err
 		}

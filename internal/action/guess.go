@@ -56,6 +56,10 @@ const (
 // compared. A nil guess counts nowhere.
 type guess struct {
 	user *store.User // nil when there is none
+	// by is who made it, and proves to be the user when it is right.
+	by actor
+	// free is set when nothing is counted.
+	free bool
 	// account names the user, or the address when nobody has it, so that both
 	// are treated alike.
 	account string
@@ -73,18 +77,20 @@ type guess struct {
 	counted  []budget
 	failures int
 	locked   time.Time
-	// alarm is set when strangers have used a budget up.
-	alarm bool
+	// alarm is set when strangers have used a budget up, and lockedOut is until when
+	// none of the budgets that were used up lets a guess through.
+	alarm     bool
+	lockedOut time.Time
 }
 
 // guess returns the guess for a user, or for an address that nobody has, under a
 // session if there is one.
 func (s *Server) guess(ctx context.Context, user *store.User, email api.Email, session *store.Session) *guess {
-	if s.Lockout.Tries == 0 {
-		return nil
-	}
 	client := clientOf(ctx)
-	g := &guess{user: user, network: client.Network, address: client.Network}
+	g := &guess{user: user, by: actorOf(ctx, 0, session), free: s.Lockout.Tries == 0, network: client.Network, address: client.Network}
+	if g.free {
+		return g
+	}
 	if session != nil {
 		g.agent, g.address = session.UserAgent, session.IPAddress
 		if network := limit.Network(session.IPAddress); !client.Given && network != "" {
@@ -220,7 +226,7 @@ func (s *Server) count(ctx context.Context, g *guess) error {
 		if err != nil {
 			return err
 		}
-		g.alarm = false
+		g.alarm, g.lockedOut = false, time.Time{}
 		for i := range budgets {
 			b := &budgets[i]
 			if b.Count == 0 {
@@ -230,7 +236,7 @@ func (s *Server) count(ctx context.Context, g *guess) error {
 			b.Last = tx.Now()
 			if b.Count >= b.most {
 				b.LockedUntil = tx.Now().Add(s.Lockout.Duration)
-				g.alarm = g.alarm || !g.known
+				g.alarm, g.lockedOut = g.alarm || !g.known, b.LockedUntil
 			}
 			err := tx.PutLoginFailures(ctx, &b.LoginFailures)
 			if err != nil {
@@ -267,7 +273,7 @@ func (s *Server) verify(ctx context.Context, user *store.User, password api.Pass
 		hash = user.PasswordHash
 	}
 	var admit func(context.Context) error
-	if g != nil {
+	if g != nil && !g.free {
 		err := s.admit(ctx, g)
 		if err != nil {
 			return passwd.Result{}, err
@@ -286,17 +292,27 @@ func (s *Server) verify(ctx context.Context, user *store.User, password api.Pass
 }
 
 // right gives back what a guess that was right had been counted as, and notes
-// the device.
-func (s *Server) right(ctx context.Context, g *guess) error {
+// the device, and with an event of the kind given, unless it is empty, that the user has
+// proved to be one.
+func (s *Server) right(ctx context.Context, g *guess, kind api.EventKind) error {
 	if g == nil {
 		return nil
 	}
 	// Who hangs up now was right all the same.
-	return s.Store.Update(context.WithoutCancel(ctx), func(ctx context.Context, tx *store.Tx) error { return s.settle(ctx, tx, g) })
+	return s.Store.Update(context.WithoutCancel(ctx), func(ctx context.Context, tx *store.Tx) error { return s.settle(ctx, tx, g, kind) })
 }
 
-func (s *Server) settle(ctx context.Context, tx *store.Tx, g *guess) error {
+func (s *Server) settle(ctx context.Context, tx *store.Tx, g *guess, kind api.EventKind) error {
 	if g == nil {
+		return nil
+	}
+	if kind != "" {
+		err := s.logRight(ctx, tx, g, kind)
+		if err != nil {
+			return err
+		}
+	}
+	if g.free {
 		return nil
 	}
 	err := s.read(ctx, tx, g.counted)
@@ -356,17 +372,54 @@ func Delay(err error) time.Duration {
 
 // wrong returns what a wrong guess ends in: the failure after a wait, or that
 // the account is locked there.
-func (s *Server) wrong(ctx context.Context, g *guess, failure error) error {
+func (s *Server) wrong(ctx context.Context, g *guess, failure *api.Failure) error {
 	if g == nil {
 		return failure
 	}
-	if g.alarm && g.user != nil {
-		err := s.Store.Update(context.WithoutCancel(ctx), func(ctx context.Context, tx *store.Tx) error {
-			return s.notify(ctx, tx, g, mail.ManyFailures)
-		})
-		if err != nil {
-			return err
-		}
+	err := s.Store.Update(context.WithoutCancel(ctx), func(ctx context.Context, tx *store.Tx) error {
+		return s.logWrong(ctx, tx, g, failure.Code)
+	})
+	if err != nil {
+		return err
+	}
+	return s.penalty(g, failure)
+}
+
+// logRight writes the event of a guess that was right, which is a failure of a user who
+// may not log in.
+func (s *Server) logRight(ctx context.Context, tx *store.Tx, g *guess, kind api.EventKind) error {
+	if !g.user.IsActive || g.user.Role == roleLocked {
+		return s.log(ctx, tx, g.by, api.EventLoginFailed, g.user.ID, details{"code": api.CodeUserLocked})
+	}
+	by := g.by
+	by.id = g.user.ID
+	return s.log(ctx, tx, by, kind, g.user.ID, nil)
+}
+
+// logWrong writes the events of a guess that was wrong, and has the user told when
+// strangers have made too many.
+func (s *Server) logWrong(ctx context.Context, tx *store.Tx, g *guess, code api.Code) error {
+	if g == nil {
+		return nil
+	}
+	userID := int64(0)
+	if g.user != nil {
+		userID = g.user.ID
+	}
+	err := s.log(ctx, tx, g.by, api.EventLoginFailed, userID, details{"code": code})
+	if err == nil && !g.lockedOut.IsZero() {
+		err = s.log(ctx, tx, g.by, api.EventLockedOut, userID, details{"until": api.Time(g.lockedOut)})
+	}
+	if err == nil && g.alarm && g.user != nil {
+		err = s.notify(ctx, tx, g, mail.ManyFailures)
+	}
+	return err
+}
+
+// penalty returns what a wrong guess ends in after it was noted.
+func (s *Server) penalty(g *guess, failure *api.Failure) error {
+	if g == nil || g.free {
+		return failure
 	}
 	if err := lockedFailure(g.locked, s.Now()); err != nil {
 		return err
@@ -375,13 +428,18 @@ func (s *Server) wrong(ctx context.Context, g *guess, failure error) error {
 	return &backoff{failure, time.Duration(min(seconds, s.Lockout.MaxWait.Seconds()) * float64(time.Second))}
 }
 
-// purgeGuesses deletes up to n counts that no longer count, and up to n messages
-// that were sent long ago. It returns the larger number of the two.
-func (s *Server) purgeGuesses(ctx context.Context, tx *store.Tx, n int) (int64, error) {
+// purgeOld deletes up to n counts that no longer count, up to n messages that were sent
+// long ago, and up to n events that are older than they are kept. It returns the largest
+// of these numbers.
+func (s *Server) purgeOld(ctx context.Context, tx *store.Tx, n int) (int64, error) {
 	failures, err := tx.DeleteOldFailures(ctx, tx.Now().Add(-max(forgetAfter, s.Lockout.Duration)), n)
 	if err != nil {
 		return 0, err
 	}
 	notices, err := tx.DeleteOldNotices(ctx, tx.Now().Add(-noticeKept), n)
-	return max(failures, notices), err
+	if err != nil || s.EventRetention == 0 {
+		return max(failures, notices), err
+	}
+	events, err := tx.DeleteOldEvents(ctx, tx.Now().Add(-s.EventRetention), n)
+	return max(failures, notices, events), err
 }

@@ -37,7 +37,7 @@ func stranger(i int) place {
 }
 
 func from(t testing.TB, p place) context.Context {
-	return action.WithClient(t.Context(), action.Client{Network: limit.Network(p.addr), Given: true})
+	return action.WithClient(t.Context(), action.Client{Address: p.addr, Network: limit.Network(p.addr), Given: true})
 }
 
 // visit makes an anonymous session in a place.
@@ -500,8 +500,6 @@ func TestNotices(t *testing.T) {
 	const newDevice, failures = "alice@example.org [Example] New login to your account", "alice@example.org [Example] Many wrong passwords for your account"
 	f := newFixture(t)
 	f.allow(1)
-	noticed := 0
-	f.Noticed = func() { noticed++ }
 	f.user("alice", "authenticated")
 	login := func(p place, password string) { _, _ = f.logIn(p, "alice@example.org", password) }
 	login(home, goodPassword)
@@ -512,7 +510,7 @@ func TestNotices(t *testing.T) {
 	equal(t, "after an update of the browser", f.notices(), nil)
 	login(stranger(1), goodPassword)
 	equal(t, "after a login from elsewhere", f.notices(), []string{newDevice})
-	equal(t, "the server was told", noticed, 1)
+	equal(t, "the server was told", f.queued.Load(), 1)
 	login(stranger(1), goodPassword)
 	login(stranger(2), goodPassword)
 	equal(t, "on the same day", f.notices(), nil)

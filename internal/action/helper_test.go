@@ -11,6 +11,7 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -19,6 +20,7 @@ import (
 
 	"authnzerver/api"
 	"authnzerver/internal/action"
+	"authnzerver/internal/event"
 	"authnzerver/internal/identity"
 	"authnzerver/internal/limit"
 	"authnzerver/internal/mail"
@@ -67,6 +69,7 @@ type fixture struct {
 	seen   map[string][]api.Code
 	outbox outbox
 	path   string
+	queued atomic.Int64 // how often the store told that something was queued
 }
 
 // reopen restarts the store, which then knows nothing but what is in the file.
@@ -76,7 +79,7 @@ func (f *fixture) reopen() {
 	if err != nil {
 		f.t.Fatal(err)
 	}
-	f.Store, err = openStore(f.path, f.clock)
+	f.Store, err = f.openStore()
 	if err != nil {
 		f.t.Fatal(err)
 	}
@@ -115,7 +118,7 @@ func newFixture(t testing.TB) *fixture {
 	if err != nil {
 		t.Fatal(err)
 	}
-	db, err := openStore(f.path, f.clock)
+	db, err := f.openStore()
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -158,9 +161,13 @@ func cheapPool() *passwd.Pool {
 
 func newClock() *clock { return &clock{now: time.Date(2026, 2, 3, 4, 5, 6, 789000, time.UTC)} }
 
-func openStore(path string, c *clock) (*store.Store, error) {
+func (f *fixture) openStore() (*store.Store, error) {
+	return openStore(f.path, f.clock, func() { f.queued.Add(1) })
+}
+
+func openStore(path string, c *clock, queued func()) (*store.Store, error) {
 	return store.Open(context.Background(), store.Options{
-		URL: "sqlite:///" + path, NormalizeEmail: identity.NormalizeEmail, Now: c.Now,
+		URL: "sqlite:///" + path, NormalizeEmail: identity.NormalizeEmail, Now: c.Now, Queued: queued,
 	})
 }
 
@@ -173,7 +180,7 @@ var initialized = sync.OnceValues(func() (file []byte, err error) {
 	}
 	defer func() { err = errors.Join(err, os.RemoveAll(dir)) }()
 	path := filepath.Join(dir, "auth.sqlite")
-	db, err := openStore(path, newClock())
+	db, err := openStore(path, newClock(), nil)
 	if err != nil {
 		return nil, err
 	}
@@ -403,7 +410,7 @@ func callIn[P, R any](ctx context.Context, f *fixture, request api.Request[P, R]
 	o := outcome[R]{t: f.t, spec: request.Spec()}
 	before, computed := f.dump(), f.Passwords.Computed()
 	var err error
-	o.result, err = do(ctx, &params)
+	o.result, err = do(event.NewContext(ctx, &event.Record{Request: o.spec.Name}), &params)
 	o.hashes = f.Passwords.Computed() - computed
 	o.code = codeOf(f.t, o.spec, err)
 	f.seen[o.spec.Name] = append(f.seen[o.spec.Name], o.code)
@@ -570,7 +577,7 @@ func TestRequests(t *testing.T) {
 	seen, run, all := map[string][]api.Code{}, 0, 0
 	for _, family := range []map[string][]scenario{
 		sessionScenarios(), userScenarios(), userEditScenarios(), passwordScenarios(), emailScenarios(), accessScenarios(), checkScenarios(),
-		keyScenarios(), sessionlessKeyScenarios(), mailScenarios(), guessScenarios(),
+		keyScenarios(), sessionlessKeyScenarios(), mailScenarios(), guessScenarios(), eventScenarios(),
 	} {
 		for request, scenarios := range family {
 			for _, s := range scenarios {

@@ -93,7 +93,7 @@ func (s *Server) changePassword(ctx context.Context, p *api.UserChangePassNoSess
 	case !current.Match:
 		return s.wrong(ctx, g, api.Fail(api.CodePasswordWrong))
 	}
-	err = s.right(ctx, g)
+	err = s.right(ctx, g, "")
 	if err != nil {
 		return err
 	}
@@ -112,7 +112,15 @@ func (s *Server) changePassword(ctx context.Context, p *api.UserChangePassNoSess
 	if session != nil {
 		spare = session.Digest
 	}
-	return s.setPassword(ctx, user, hash, spare, api.Null[api.Secret]{}, nil)
+	by := g.by
+	by.id = user.ID
+	return s.setPassword(ctx, user, hash, func(ctx context.Context, tx *store.Tx, _ *store.User) error {
+		err := revokeAccess(ctx, tx, user.ID, spare)
+		if err != nil {
+			return err
+		}
+		return s.log(ctx, tx, by, api.EventPasswordChanged, user.ID, nil)
+	})
 }
 
 // subjectOf returns what a user's new password must not be similar to.
@@ -123,10 +131,9 @@ func subjectOf(user *store.User, names ...string) passpolicy.Subject {
 	return passpolicy.Subject{Email: user.Email, FullNames: names}
 }
 
-// setPassword replaces the hash that user was read with, ends the sessions
-// and revokes the keys that the old password may have given away. A proof is
-// used up with it. The device of owner, unless it is nil, becomes known.
-func (s *Server) setPassword(ctx context.Context, user *store.User, hash string, spare token.Digest, proof api.Null[api.Secret], owner *guess) error {
+// setPassword replaces the hash that user was read with, and does in the same
+// transaction what goes with it, for the user as it is then.
+func (s *Server) setPassword(ctx context.Context, user *store.User, hash string, do func(context.Context, *store.Tx, *store.User) error) error {
 	return s.Store.Update(ctx, func(ctx context.Context, tx *store.Tx) error {
 		now, err := tx.User(ctx, user.ID)
 		if errors.Is(err, store.ErrNotFound) || err == nil && now.IsActive != user.IsActive {
@@ -135,27 +142,15 @@ func (s *Server) setPassword(ctx context.Context, user *store.User, hash string,
 		if err != nil {
 			return err
 		}
-		if proof.Set {
-			err = s.checkEmailToken(ctx, tx, now, store.PurposeForgotPass, proof.Value)
-			if err != nil {
-				return err
-			}
+		err = do(ctx, tx, now)
+		if err != nil {
+			return err
 		}
 		err = tx.SetPassword(ctx, user.ID, user.PasswordHash, hash)
 		if err != nil {
 			return failWhen(err, store.ErrConflict, api.CodePasswordNotChanged)
 		}
-		err = tx.DeleteEmailToken(ctx, user.ID, store.PurposeForgotPass)
-		if err != nil {
-			return err
-		}
-		if owner != nil {
-			err = tx.PutDevice(ctx, user.ID, owner.device)
-			if err != nil {
-				return err
-			}
-		}
-		return revokeAccess(ctx, tx, user.ID, spare)
+		return tx.DeleteEmailToken(ctx, user.ID, store.PurposeForgotPass)
 	})
 }
 
@@ -240,9 +235,24 @@ func (s *Server) resetPassword(ctx context.Context, r *reset) error {
 	if violations != nil {
 		return api.Fail(api.CodeNewPasswordInsecure, append([]string{messageNotChanged}, violations...)...)
 	}
-	var owner *guess
-	if r.session != nil {
-		owner = s.guess(ctx, user, r.email, r.session)
-	}
-	return s.setPassword(ctx, user, hash, token.Digest{}, r.proof, owner)
+	g := s.guess(ctx, user, r.email, r.session)
+	return s.setPassword(ctx, user, hash, func(ctx context.Context, tx *store.Tx, now *store.User) error {
+		if r.proof.Set {
+			err := s.checkEmailToken(ctx, tx, now, store.PurposeForgotPass, r.proof.Value)
+			if err != nil {
+				return err
+			}
+		}
+		if r.session != nil && !g.free {
+			err := tx.PutDevice(ctx, user.ID, g.device)
+			if err != nil {
+				return err
+			}
+		}
+		err := revokeAccess(ctx, tx, user.ID, token.Digest{})
+		if err != nil {
+			return err
+		}
+		return s.log(ctx, tx, g.by, api.EventPasswordReset, user.ID, nil)
+	})
 }

@@ -3,6 +3,7 @@ package action
 import (
 	"cmp"
 	"context"
+	"errors"
 	"net/netip"
 	"slices"
 	"strings"
@@ -39,16 +40,29 @@ func (s *Server) SessionNew(ctx context.Context, p *api.SessionNewParams) (api.S
 	event.From(ctx).SetUser(userID)
 	secret := token.New()
 	err = s.Store.Update(ctx, func(ctx context.Context, tx *store.Tx) error {
-		return tx.InsertSession(ctx, &store.Session{
+		session := &store.Session{
 			Digest: token.Sum(secret), IPAddress: addr.String(), UserAgent: truncate(p.UserAgent, maxUserAgent),
 			UserID: userID, Created: tx.Now(), Expires: expires, ExtraInfo: object(p.ExtraInfo),
-		})
+		}
+		err := tx.InsertSession(ctx, session)
+		if err != nil {
+			return err
+		}
+		return s.logSession(ctx, tx, actorOf(ctx, 0, session), api.EventSessionCreated, userID, session.ID)
 	})
 	if err != nil {
 		return api.SessionNewResult{}, failWhen(err, store.ErrReference, api.CodeSessionCreateFailed)
 	}
 	sessionToken := api.SessionToken(secret)
 	return api.SessionNewResult{SessionToken: &sessionToken, Expires: api.Expiry(expires)}, nil
+}
+
+// logSession writes an event about a session, unless it is nobody's.
+func (s *Server) logSession(ctx context.Context, tx *store.Tx, by actor, kind api.EventKind, userID int64, sessionID string) error {
+	if userID == store.AnonymousID {
+		return nil
+	}
+	return s.log(ctx, tx, by, kind, userID, details{"session_id": sessionID})
 }
 
 // truncate cuts a text to at most n characters.
@@ -212,34 +226,40 @@ func familiarDevice(userAgent string) string {
 
 // SessionDelete answers [api.SessionDelete].
 func (s *Server) SessionDelete(ctx context.Context, p *api.SessionDeleteParams) (api.SessionDeleteResult, error) {
-	found := false
 	err := s.Store.Update(ctx, func(ctx context.Context, tx *store.Tx) error {
-		var err error
 		digest := token.Sum(string(p.SessionToken))
-		if p.SessionID.Set {
-			found, err = deleteByID(ctx, tx, digest, p.SessionID.Value)
-		} else {
+		current, err := tx.Session(ctx, digest)
+		if errors.Is(err, store.ErrNotFound) && !p.SessionID.Set { // expired, perhaps
+			var found bool
 			found, err = tx.DeleteSession(ctx, digest)
+			if err == nil && !found {
+				err = api.Fail(api.CodeSessionNotFound)
+			}
+			return err
 		}
-		return err
+		if err != nil {
+			return failWhen(err, store.ErrNotFound, api.CodeSessionNotFound)
+		}
+		event.From(ctx).SetUser(current.UserID)
+		id, found := current.ID, false
+		if p.SessionID.Set {
+			id = p.SessionID.Value
+		}
+		switch {
+		case id == current.ID:
+			found, err = tx.DeleteSession(ctx, digest)
+		case current.UserID != store.AnonymousID: // the others of which are other people's
+			found, err = tx.DeleteSessionByID(ctx, current.UserID, id)
+		}
+		if err == nil && !found {
+			err = api.Fail(api.CodeSessionNotFound)
+		}
+		if err != nil {
+			return err
+		}
+		return s.logSession(ctx, tx, actorOf(ctx, current.UserID, current), api.EventSessionEnded, current.UserID, id)
 	})
-	if err == nil && !found {
-		err = api.Fail(api.CodeSessionNotFound)
-	}
 	return api.SessionDeleteResult{}, err
-}
-
-// deleteByID ends the session with an id of the user of the caller's session.
-func deleteByID(ctx context.Context, tx *store.Tx, caller token.Digest, id string) (found bool, err error) {
-	current, err := tx.Session(ctx, caller)
-	if err != nil {
-		return false, failWhen(err, store.ErrNotFound, api.CodeSessionNotFound)
-	}
-	event.From(ctx).SetUser(current.UserID)
-	if current.UserID == store.AnonymousID && current.ID != id {
-		return false, nil // the others are other people's
-	}
-	return tx.DeleteSessionByID(ctx, current.UserID, id)
 }
 
 // SessionDeleteUserID answers [api.SessionDeleteUserID].
@@ -253,7 +273,10 @@ func (s *Server) SessionDeleteUserID(ctx context.Context, p *api.SessionDeleteUs
 	err := s.Store.Update(ctx, func(ctx context.Context, tx *store.Tx) error {
 		var err error
 		deleted, err = tx.DeleteSessionsOf(ctx, p.UserID, spare)
-		return err
+		if err != nil || deleted == 0 || p.UserID == store.AnonymousID {
+			return err
+		}
+		return s.log(ctx, tx, actorOf(ctx, 0, nil), api.EventSessionsEnded, p.UserID, details{"count": deleted})
 	})
 	if err == nil && deleted == 0 {
 		err = api.Fail(api.CodeNoSessionsDeleted)
@@ -345,7 +368,7 @@ func (s *Server) PurgeExpired(ctx context.Context, grace time.Duration) (session
 			if err != nil {
 				return err
 			}
-			gone, err := s.purgeGuesses(ctx, tx, batch)
+			gone, err := s.purgeOld(ctx, tx, batch)
 			more = more || gone == batch
 			return err
 		})

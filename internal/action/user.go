@@ -73,10 +73,12 @@ func (s *Server) UserLogin(ctx context.Context, p *api.UserLoginParams) (api.Use
 		}
 		good = now != nil
 		if good {
-			err = s.settle(ctx, tx, g)
-			if err != nil {
-				return err
-			}
+			err = s.settle(ctx, tx, g, api.EventLoggedIn)
+		} else {
+			err = s.logWrong(ctx, tx, g, api.CodeInvalidCredentials)
+		}
+		if err != nil {
+			return err
 		}
 		if good && rehashed != "" && now.PasswordHash != rehashed {
 			err = tx.SetPassword(ctx, user.ID, user.PasswordHash, rehashed)
@@ -94,7 +96,7 @@ func (s *Server) UserLogin(ctx context.Context, p *api.UserLoginParams) (api.Use
 		return api.UserCheckResult{}, err
 	}
 	if !good {
-		return api.UserCheckResult{}, s.wrong(ctx, g, api.Fail(api.CodeInvalidCredentials))
+		return api.UserCheckResult{}, s.penalty(g, api.Fail(api.CodeInvalidCredentials))
 	}
 	return checked(ctx, user)
 }
@@ -130,15 +132,23 @@ func checked(ctx context.Context, user *store.User) (api.UserCheckResult, error)
 // UserLogout answers [api.UserLogout].
 func (s *Server) UserLogout(ctx context.Context, p *api.UserLogoutParams) (api.UserLogoutResult, error) {
 	result := api.UserLogoutResult{UserID: p.UserID}
-	_, user, err := s.session(ctx, p.SessionToken)
+	session, user, err := s.session(ctx, p.SessionToken)
 	if err != nil {
 		return result, err
 	}
 	if user.ID != p.UserID {
 		return result, api.Fail(api.CodeSessionUserMismatch)
 	}
-	_, err = s.SessionDelete(ctx, &api.SessionDeleteParams{SessionToken: p.SessionToken})
-	return result, err
+	return result, s.Store.Update(ctx, func(ctx context.Context, tx *store.Tx) error {
+		found, err := tx.DeleteSession(ctx, session.Digest)
+		if err == nil && !found {
+			err = api.Fail(api.CodeSessionNotFound)
+		}
+		if err != nil || user.ID == store.AnonymousID {
+			return err
+		}
+		return s.log(ctx, tx, actorOf(ctx, user.ID, session), api.EventLoggedOut, user.ID, nil)
+	})
 }
 
 // UserPasscheck answers [api.UserPasscheck].
@@ -160,7 +170,7 @@ func (s *Server) UserPasscheck(ctx context.Context, p *api.UserPasscheckParams) 
 	case !password.Match:
 		return api.UserCheckResult{}, s.wrong(ctx, g, api.Fail(api.CodeInvalidCredentials))
 	}
-	err = s.right(ctx, g)
+	err = s.right(ctx, g, api.EventConfirmed)
 	if err != nil {
 		return api.UserCheckResult{}, err
 	}
@@ -181,7 +191,7 @@ func (s *Server) UserPasscheckNoSession(ctx context.Context, p *api.UserPasschec
 	if !password.Match {
 		return api.UserCheckResult{}, s.wrong(ctx, g, api.Fail(api.CodeInvalidCredentials))
 	}
-	err = s.right(ctx, g)
+	err = s.right(ctx, g, api.EventConfirmed)
 	if err != nil {
 		return api.UserCheckResult{}, err
 	}
@@ -306,6 +316,10 @@ func (s *Server) signUp(ctx context.Context, tx *store.Tx, user *store.User, wai
 		return api.UserNewResult{}, failWhen(err, store.ErrReference, api.CodeUserCreateFailed)
 	}
 	event.From(ctx).SetUser(user.ID)
+	err = s.log(ctx, tx, actorOf(ctx, 0, nil), api.EventSignedUp, user.ID, nil)
+	if err != nil {
+		return api.UserNewResult{}, err
+	}
 	return api.UserNewResult{
 		UserEmail: emailOf(user.Email), UserID: &user.ID, SystemID: &user.SystemID, SendVerification: true,
 	}, nil
@@ -320,6 +334,10 @@ func (s *Server) signUpAgain(ctx context.Context, tx *store.Tx, old, user *store
 	replace := old.FirstVerified.IsZero() && !old.IsActive && !old.EmailVerified &&
 		!old.EmailVerifySent.IsZero() && tx.Now().Sub(old.EmailVerifySent) > wait
 	if !replace {
+		err := s.log(ctx, tx, actorOf(ctx, 0, nil), api.EventSignUpRepeated, old.ID, nil)
+		if err != nil {
+			return api.UserNewResult{}, err
+		}
 		return result, api.Fail(api.CodeUserExists)
 	}
 	old.FullName, old.Email, old.Role, old.ExtraInfo = user.FullName, user.Email, roleLocked, user.ExtraInfo
@@ -338,6 +356,10 @@ func (s *Server) signUpAgain(ctx context.Context, tx *store.Tx, old, user *store
 	}
 	// The message about the first sign-up must not verify this one.
 	err = tx.DeleteEmailToken(ctx, old.ID, store.PurposeSignUp)
+	if err != nil {
+		return api.UserNewResult{}, err
+	}
+	err = s.log(ctx, tx, actorOf(ctx, 0, nil), api.EventSignedUp, old.ID, details{"replaced": true})
 	if err != nil {
 		return api.UserNewResult{}, err
 	}
@@ -376,7 +398,7 @@ func (s *Server) UserDelete(ctx context.Context, p *api.UserDeleteParams) (api.U
 	case !password.Match:
 		return result, s.wrong(ctx, g, api.Fail(api.CodeInvalidPassword))
 	}
-	err = s.right(ctx, g)
+	err = s.right(ctx, g, "")
 	if err != nil {
 		return result, err
 	}
@@ -394,7 +416,9 @@ func (s *Server) UserDelete(ctx context.Context, p *api.UserDeleteParams) (api.U
 		if now.Role == roleSuperuser {
 			return api.Fail(api.CodeSuperuserKept)
 		}
-		return deleteUser(ctx, tx, user.ID)
+		by := g.by
+		by.id = user.ID
+		return s.deleteUser(ctx, tx, by, user.ID)
 	})
 }
 
@@ -411,9 +435,12 @@ func (s *Server) userWith(ctx context.Context, id int64, email api.Email) (*stor
 	return user, nil
 }
 
-func deleteUser(ctx context.Context, tx *store.Tx, id int64) error {
+func (s *Server) deleteUser(ctx context.Context, tx *store.Tx, by actor, id int64) error {
 	_, err := tx.DeleteUser(ctx, id)
-	return failWhen(err, store.ErrReference, api.CodeUserDeleteFailed)
+	if err != nil {
+		return failWhen(err, store.ErrReference, api.CodeUserDeleteFailed)
+	}
+	return s.log(ctx, tx, by, api.EventDeleted, id, nil)
 }
 
 // InternalUserDelete answers [api.InternalUserDelete].
@@ -435,7 +462,7 @@ func (s *Server) InternalUserDelete(ctx context.Context, p *api.InternalUserDele
 		if err != nil {
 			return err
 		}
-		return deleteUser(ctx, tx, user.ID)
+		return s.deleteUser(ctx, tx, actorOf(ctx, 0, nil), user.ID)
 	})
 }
 

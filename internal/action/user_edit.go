@@ -1,6 +1,7 @@
 package action
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"slices"
@@ -40,7 +41,7 @@ func (s *Server) UserEdit(ctx context.Context, p *api.UserEditParams) (api.UserI
 		return api.UserInfoResult{}, err
 	}
 	return s.changeUser(ctx, func(ctx context.Context, tx *store.Tx) (*store.User, error) {
-		err := callerIs(ctx, tx, p.SessionToken, p.UserID, p.UserRole)
+		session, err := callerIs(ctx, tx, p.SessionToken, p.UserID, p.UserRole)
 		if err != nil {
 			return nil, err
 		}
@@ -56,24 +57,24 @@ func (s *Server) UserEdit(ctx context.Context, p *api.UserEditParams) (api.UserI
 		if err != nil {
 			return nil, failWhen(err, store.ErrNotFound, api.CodeUpdateFailed)
 		}
-		return edit(ctx, tx, user, update, identity.ParseEmail)
+		return s.edit(ctx, tx, actorOf(ctx, p.UserID, session), user, update, identity.ParseEmail)
 	})
 }
 
-// callerIs fails unless the session is one of an active user in this role.
-func callerIs(ctx context.Context, tx *store.Tx, t api.SessionToken, id int64, role string) error {
+// callerIs returns the session, or fails unless it is one of an active user in this role.
+func callerIs(ctx context.Context, tx *store.Tx, t api.SessionToken, id int64, role string) (*store.Session, error) {
 	session, err := tx.Session(ctx, token.Sum(string(t)))
 	if err != nil {
-		return failWhen(err, store.ErrNotFound, api.CodeSessionInvalid)
+		return nil, failWhen(err, store.ErrNotFound, api.CodeSessionInvalid)
 	}
 	user, err := tx.User(ctx, session.UserID)
 	if err != nil {
-		return err
+		return nil, err
 	}
 	if user.ID != id || user.Role != role || !user.IsActive {
-		return api.Fail(api.CodeSessionInvalid)
+		return nil, api.Fail(api.CodeSessionInvalid)
 	}
-	return nil
+	return session, nil
 }
 
 func onlyFields(update []jsonMember, editable []string) error {
@@ -124,7 +125,7 @@ func (s *Server) InternalUserEdit(ctx context.Context, p *api.InternalUserEditPa
 		if err != nil {
 			return nil, err
 		}
-		return edit(ctx, tx, user, update, normalizedEmail)
+		return s.edit(ctx, tx, actorOf(ctx, 0, nil), user, update, normalizedEmail)
 	})
 }
 
@@ -150,7 +151,7 @@ func (s *Server) changeUser(ctx context.Context, change func(context.Context, *s
 }
 
 // edit sets the fields of a user and writes it.
-func edit(ctx context.Context, tx *store.Tx, user *store.User, update []jsonMember, parseEmail func(string) (string, error)) (*store.User, error) {
+func (s *Server) edit(ctx context.Context, tx *store.Tx, by actor, user *store.User, update []jsonMember, parseEmail func(string) (string, error)) (*store.User, error) {
 	before := *user
 	for _, m := range update {
 		err := setField(user, m, parseEmail)
@@ -185,9 +186,42 @@ func edit(ctx context.Context, tx *store.Tx, user *store.User, update []jsonMemb
 		return nil, api.Fail(api.CodeUserExists)
 	case errors.Is(err, store.ErrReference):
 		return nil, api.Fail(api.CodeUnknownRole)
+	case err != nil:
+		return nil, err
 	}
-	return user, err
+	return user, s.logEdit(ctx, tx, by, &before, user)
 }
+
+// logEdit writes events about what an edit has changed.
+func (s *Server) logEdit(ctx context.Context, tx *store.Tx, by actor, before, after *store.User) error {
+	var fields []string
+	for _, field := range []struct {
+		name    string
+		changed bool
+	}{
+		{"full_name", !equalText(before.FullName, after.FullName)},
+		{"is_active", before.IsActive != after.IsActive},
+		{"email_verified", before.EmailVerified != after.EmailVerified},
+		{"extra_info", !bytes.Equal(before.ExtraInfo, after.ExtraInfo)},
+	} {
+		if field.changed {
+			fields = append(fields, field.name)
+		}
+	}
+	var err error
+	if fields != nil {
+		err = s.log(ctx, tx, by, api.EventEdited, after.ID, details{"fields": fields})
+	}
+	if err == nil && before.Email != after.Email {
+		err = s.log(ctx, tx, by, api.EventEmailChanged, after.ID, nil)
+	}
+	if err == nil && before.Role != after.Role {
+		err = s.log(ctx, tx, by, api.EventRoleChanged, after.ID, details{"from": before.Role, "to": after.Role})
+	}
+	return err
+}
+
+func equalText(a, b *string) bool { return a == b || a != nil && b != nil && *a == *b }
 
 // setField sets one field from the JSON value that was sent for it. Roles have
 // been looked up by knownRole.
@@ -278,23 +312,24 @@ func (s *Server) UserLock(ctx context.Context, p *api.UserLockParams) (api.UserI
 	if p.TargetUserID == p.UserID {
 		return api.UserInfoResult{}, api.Fail(api.CodeCannotLockSelf)
 	}
-	return s.lock(ctx, p.TargetUserID, p.Action, func(ctx context.Context, tx *store.Tx) error {
-		return callerIs(ctx, tx, p.SessionToken, p.UserID, p.UserRole)
+	return s.lock(ctx, p.TargetUserID, p.Action, func(ctx context.Context, tx *store.Tx) (actor, error) {
+		session, err := callerIs(ctx, tx, p.SessionToken, p.UserID, p.UserRole)
+		return actorOf(ctx, p.UserID, session), err
 	})
 }
 
 // InternalUserLock answers [api.InternalUserLock].
 func (s *Server) InternalUserLock(ctx context.Context, p *api.InternalUserLockParams) (api.UserInfoResult, error) {
 	event.From(ctx).SetTarget(p.TargetUserID)
-	return s.lock(ctx, p.TargetUserID, p.Action, func(context.Context, *store.Tx) error { return nil })
+	return s.lock(ctx, p.TargetUserID, p.Action, func(ctx context.Context, _ *store.Tx) (actor, error) { return actorOf(ctx, 0, nil), nil })
 }
 
-func (s *Server) lock(ctx context.Context, target int64, action string, permit func(context.Context, *store.Tx) error) (api.UserInfoResult, error) {
-	change := lockUser
+func (s *Server) lock(ctx context.Context, target int64, action string, permit func(context.Context, *store.Tx) (actor, error)) (api.UserInfoResult, error) {
+	change, kind := lockUser, api.EventLocked
 	switch action {
 	case "lock":
 	case "unlock":
-		change = s.unlockUser
+		change, kind = s.unlockUser, api.EventUnlocked
 	default:
 		return api.UserInfoResult{}, api.Fail(api.CodeInvalidAction)
 	}
@@ -302,7 +337,7 @@ func (s *Server) lock(ctx context.Context, target int64, action string, permit f
 		return api.UserInfoResult{}, api.Fail(api.CodeProtectedUser)
 	}
 	return s.changeUser(ctx, func(ctx context.Context, tx *store.Tx) (*store.User, error) {
-		err := permit(ctx, tx)
+		by, err := permit(ctx, tx)
 		if err != nil {
 			return nil, err
 		}
@@ -310,7 +345,12 @@ func (s *Server) lock(ctx context.Context, target int64, action string, permit f
 		if err != nil {
 			return nil, failWhen(err, store.ErrNotFound, api.CodeLockFailed)
 		}
-		return user, change(ctx, tx, user)
+		from := user.Role
+		err = change(ctx, tx, user)
+		if err != nil || user.Role == from {
+			return user, err
+		}
+		return user, s.log(ctx, tx, by, kind, target, details{"from": from, "to": user.Role})
 	})
 }
 

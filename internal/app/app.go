@@ -61,8 +61,8 @@ type App struct {
 	keys    *limit.Keyer
 	limiter *limit.Limiter
 	shared  *limitstore.Store // nil for one node
-	// noticed wakes up sending messages.
-	noticed chan struct{}
+	// notices and events wake up who sends them.
+	notices, events chan struct{}
 	// firstRun is set when there was no cachedir, so that no run before this
 	// one can have accepted anything.
 	firstRun bool
@@ -74,7 +74,7 @@ type App struct {
 // it is empty. compute computes password hashes; nil: in this process. Errors of
 // the configuration are [*config.Error].
 func Open(ctx context.Context, cfg *config.Config, log *slog.Logger, compute func(passwd.Job) ([]byte, error)) (*App, error) {
-	a := &App{cfg: cfg, log: log, noticed: make(chan struct{}, 1)}
+	a := &App{cfg: cfg, log: log, notices: make(chan struct{}, 1), events: make(chan struct{}, 1)}
 	var errs []error
 	check := func(option string, err error) {
 		if err != nil {
@@ -102,6 +102,10 @@ func Open(ctx context.Context, cfg *config.Config, log *slog.Logger, compute fun
 	for _, notice := range notices {
 		log.Warn("templates of messages: " + notice)
 	}
+	sendEvent, err := openWebhook(cfg)
+	if err != nil {
+		errs = append(errs, err)
+	}
 	if cfg.TLSCertFile != "" {
 		_, err := os.ReadFile(cfg.TLSKeyFile)
 		check("tlscertkey", err)
@@ -117,7 +121,7 @@ func Open(ctx context.Context, cfg *config.Config, log *slog.Logger, compute fun
 		return nil, err
 	}
 	a.pool = passwd.NewPool(passwd.Options{Params: params, Workers: cfg.Workers, Queue: cfg.HashQueue, Compute: compute})
-	a.store, err = store.Open(ctx, store.Options{URL: cfg.AuthDB, NormalizeEmail: identity.NormalizeEmail, Log: log})
+	a.store, err = store.Open(ctx, store.Options{URL: cfg.AuthDB, NormalizeEmail: identity.NormalizeEmail, Queued: a.noteQueued, Log: log})
 	if err != nil {
 		return nil, &config.Error{Option: "authdb", Code: config.CodeUnavailable, Message: err.Error()}
 	}
@@ -125,7 +129,7 @@ func Open(ctx context.Context, cfg *config.Config, log *slog.Logger, compute fun
 		Store: a.store, Passwords: a.pool, PasswordRules: rules, Policy: a.policy.current, Now: time.Now,
 		RefreshGrace: cfg.RefreshGrace, Templates: templates, MailPace: cfg.EmailPace,
 		Lockout:  action.Lockout{Tries: cfg.UserLockTries, Duration: cfg.UserLockTime, MaxWait: cfg.MaxLoginWait},
-		SiteName: siteName, Noticed: a.noteNotice, Spend: a.spend,
+		SiteName: siteName, Spend: a.spend, SendEvent: sendEvent, EventRetention: cfg.EventRetention,
 	}
 	if sender != nil {
 		a.actions.SendMail = sender.Send
@@ -311,6 +315,7 @@ func (a *App) Run(ctx context.Context, listener net.Listener, ready func(net.Add
 	running.Go(func() { a.flushUses(jobs) })
 	running.Go(func() { a.saveLimitsOften(jobs) })
 	running.Go(func() { a.sendNotices(jobs) })
+	running.Go(func() { a.sendEvents(jobs) })
 	running.Go(func() { memory.Follow(jobs) })
 	served := make(chan error, 1)
 	go func() { served <- a.server.Serve(listener) }()

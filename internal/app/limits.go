@@ -144,41 +144,6 @@ func (a *App) saveLimitsOften(ctx context.Context) {
 	}
 }
 
-// sendNotices sends the messages that the server sends on its own, each when its
-// turn comes. While there is none, it waits without asking the database.
-func (a *App) sendNotices(ctx context.Context) {
-	for {
-		next, err := a.actions.SendNotice(ctx)
-		if err != nil && ctx.Err() == nil {
-			a.log.Error("a message could not be sent; it is tried again", "error", err)
-		}
-		var turn <-chan time.Time
-		switch {
-		case err != nil && next.IsZero(): // the database
-			turn = time.After(noticeRetry)
-		case !next.IsZero():
-			turn = time.After(time.Until(next))
-		}
-		select {
-		case <-ctx.Done():
-			return
-		case <-turn:
-		case <-a.noticed:
-		}
-	}
-}
-
-// noticeRetry is how long sending messages pauses when the database fails.
-const noticeRetry = 10 * time.Second
-
-// noteNotice wakes up sendNotices.
-func (a *App) noteNotice() {
-	select {
-	case a.noticed <- struct{}{}:
-	default: // it is awake
-	}
-}
-
 // replaceFile writes a file whole or not at all.
 func replaceFile(path string, text []byte) error {
 	temporary := path + ".new"

@@ -54,5 +54,6 @@ func routes(s *action.Server) []dispatch.Route {
 		dispatch.Handle(api.UserCheckLimit, s.UserCheckLimit),
 		dispatch.Handle(api.UserCountLimit, s.UserCountLimit),
 		dispatch.Handle(api.Check, s.Check),
+		dispatch.Handle(api.EventList, s.EventList),
 	}
 }

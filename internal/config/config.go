@@ -117,6 +117,12 @@ type Config struct {
 	PwnedURL string
 	// APIKeyPrefix begins new API keys.
 	APIKeyPrefix string
+	// EventRetention is how long events are kept.
+	EventRetention time.Duration
+	// WebhookURL is where events are sent; "" means nowhere. WebhookSecret is one key of
+	// their signatures or several, separated by commas.
+	WebhookURL    string
+	WebhookSecret string
 	// RefreshGrace is how long a used refresh token gets the same successor.
 	RefreshGrace time.Duration
 	RateLimits   RateLimits

@@ -29,7 +29,7 @@ func TestDefaults(t *testing.T) {
 		PassPolicy:   "min_pass_length:12; max_unsafe_similarity:50; max_char_frequency:0.3; min_pwned_matches:25",
 		PwnedURL:     "https://api.pwnedpasswords.com",
 		RateLimits:   config.RateLimits{IPAddr: 720, User: 480, Session: 600, APIKey: 720, Burst: 150},
-		APIKeyPrefix: "authnz", RefreshGrace: 30 * time.Second,
+		APIKeyPrefix: "authnz", RefreshGrace: 30 * time.Second, EventRetention: 365 * 24 * time.Hour,
 		Workers: 4, HashQueue: 64, Argon2: "m=65536,t=3,p=4", ShutdownTimeout: 5 * time.Second,
 		EmailServer: "localhost", EmailPort: 25, EmailUser: "someone",
 		EmailSender: "Authnzerver <authnzerver@localhost>", EmailTLS: "auto", EmailPace: time.Second,

@@ -11,6 +11,7 @@ const (
 	groupUsers    group = "Users and limits"
 	groupCapacity group = "Capacity"
 	groupMail     group = "Mail"
+	groupEvents   group = "Events"
 	groupTLS      group = "TLS"
 	groupLogging  group = "Logging"
 	groupSources  group = "Set-up and sources"
@@ -223,6 +224,22 @@ func options() []option {
 			name: "emailpace", group: groupMail, env: env("EMAILPACE"), def: "1000",
 			kind: span(0, 3000, time.Millisecond, "milliseconds", func(c *Config) *time.Duration { return &c.EmailPace }),
 			help: "Answers about forgotten passwords take a multiple of this time, so that it does not tell who has an account; it should be longer than the mail server takes for a message.",
+		},
+
+		{
+			name: "eventretention", group: groupEvents, env: env("EVENTRETENTION"), def: "365",
+			kind: span(1, 36500, 24*time.Hour, "days", func(c *Config) *time.Duration { return &c.EventRetention }),
+			help: "How long entries of the event log are kept.",
+		},
+		{
+			name: "webhookurl", group: groupEvents, env: env("WEBHOOKURL"), secret: true,
+			kind: orNone(text("an https URL, or an http URL of this machine", func(c *Config) *string { return &c.WebhookURL })),
+			help: "Where each entry of the event log is sent, one after the other, until it is taken.",
+		},
+		{
+			name: "webhooksecret", group: groupEvents, env: env("WEBHOOKSECRET"), secret: true, fromFile: true,
+			kind: verbatim("whsec_ and 24 to 64 bytes in base64, or the path of a file that holds it", func(c *Config) *string { return &c.WebhookSecret }),
+			help: "The key of the signatures of what is sent there. There may be several, separated by commas: then there is a signature with each.",
 		},
 
 		{

@@ -41,6 +41,7 @@ var allowed = map[string]string{
 	"internal/hashproc":   "internal/passwd",
 	"internal/limitstore": "internal/limit",
 	"internal/mail":       "internal/identity",
+	"internal/webhook":    "",
 
 	// The layers.
 	"internal/store":    "internal/dburl internal/token",
@@ -55,8 +56,8 @@ var allowed = map[string]string{
 	// What puts them together.
 	"internal/setup": "internal/config internal/identity internal/passwd internal/policy internal/store internal/wire",
 	"internal/app": "api internal/action internal/config internal/dispatch internal/event internal/httpd internal/identity internal/limit internal/limitstore internal/mail internal/memory " +
-		"internal/passpolicy internal/passwd internal/pii internal/policy internal/setup internal/store internal/token internal/wire",
-	"cmd/authnzrv": "client docs internal/app internal/bench internal/config internal/hashproc internal/identity internal/mail internal/memory internal/passwd internal/policy internal/setup internal/store internal/wire",
+		"internal/passpolicy internal/passwd internal/pii internal/policy internal/setup internal/store internal/token internal/webhook internal/wire",
+	"cmd/authnzrv": "api client docs internal/action internal/app internal/bench internal/config internal/hashproc internal/identity internal/mail internal/memory internal/passwd internal/policy internal/setup internal/store internal/wire",
 
 	"internal/deps": "",
 }
@@ -66,7 +67,7 @@ var allowed = map[string]string{
 var reserved = map[string]string{
 	// The world outside.
 	"net":          "cmd/authnzrv internal/app internal/config internal/dburl internal/httpd internal/load internal/mail internal/store",
-	"net/http":     "client cmd/authnzrv internal/app internal/config internal/httpd internal/load internal/passpolicy",
+	"net/http":     "client cmd/authnzrv internal/app internal/config internal/httpd internal/load internal/passpolicy internal/webhook",
 	"os":           "cmd/authnzrv internal/app internal/bench internal/config internal/hashproc internal/identity internal/load internal/mail internal/memory internal/setup internal/store",
 	"os/signal":    "cmd/authnzrv",
 	"os/exec":      "internal/hashproc internal/load",
@@ -99,6 +100,7 @@ var reserved = map[string]string{
 	"github.com/minio/blake2b-simd":   "internal/pii",
 	"github.com/valkey-io":            "internal/limitstore",
 	"github.com/wneessen/go-mail":     "internal/mail",
+	"github.com/standard-webhooks":    "internal/webhook",
 	"github.com/alecthomas/kong":      "cmd/authnzrv internal/config",
 	"golang.org/x/sys":                "internal/hashproc",
 	"golang.org/x/term":               "cmd/authnzrv",

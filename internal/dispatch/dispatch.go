@@ -199,8 +199,8 @@ func (t *Table) Do(ctx context.Context, dst []byte, in *Incoming) ([]byte, Outco
 	if route == nil {
 		return nil, Outcome{}, fmt.Errorf("%w: unknown request", ErrMalformed)
 	}
-	if route.spec.Hashes > 0 {
-		ctx = action.WithClient(ctx, action.Client{Network: in.Network(), Given: in.ClientAddr != ""})
+	if route.spec.Hashes > 0 || !route.spec.ReadOnly && !route.spec.Counts {
+		ctx = action.WithClient(ctx, in.client())
 	}
 	dst, end, err := route.answer(ctx, dst, in)
 	if err != nil {

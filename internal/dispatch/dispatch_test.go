@@ -107,6 +107,7 @@ func routesOf(s *action.Server) routes {
 	handle(r, api.UserCheckLimit, s.UserCheckLimit)
 	handle(r, api.UserCountLimit, s.UserCountLimit)
 	handle(r, api.Check, s.Check)
+	handle(r, api.EventList, s.EventList)
 	return r
 }
 

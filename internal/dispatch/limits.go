@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"authnzerver/api"
+	"authnzerver/internal/action"
 	"authnzerver/internal/config"
 	"authnzerver/internal/identity"
 	"authnzerver/internal/limit"
@@ -156,6 +157,15 @@ func (in *Incoming) Network() string {
 		network = "no address, from " + limit.Network(in.Peer.String())
 	}
 	return network
+}
+
+// client returns who the request is made for.
+func (in *Incoming) client() action.Client {
+	c := action.Client{Network: in.Network(), Given: in.ClientAddr != ""}
+	if limit.Network(in.ClientAddr) != "" { // else it is any text
+		c.Address = in.ClientAddr
+	}
+	return c
 }
 
 // text returns the string in the first member of the body with this name.

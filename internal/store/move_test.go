@@ -58,6 +58,7 @@ func (f *fixture) fill(url string) {
 			tx.PutEmailToken(ctx, first, store.PurposeSignUp, token.Sum("code"), start.Add(time.Hour)),
 			tx.PutLoginFailures(ctx, &store.LoginFailures{Subject: "subject", Count: 3, First: start, Last: start, LockedUntil: start.Add(time.Hour)}),
 			tx.PutDevice(ctx, first.ID, "device"),
+			tx.AddEvent(ctx, &store.Event{Kind: "user.edited", UserID: first.ID, Details: []byte(`{"fields":["é"]}`)}, true),
 		} {
 			if step != nil {
 				return step

@@ -27,13 +27,14 @@ func mysqlDialect() *dialect {
 		goose: goose.DialectMySQL, migrations: "migrations/mysql",
 		table:      "SELECT 1 FROM information_schema.tables WHERE table_schema = DATABASE() AND table_name = ?",
 		column:     "SELECT 1 FROM information_schema.columns WHERE table_schema = DATABASE() AND table_name = ? AND column_name = ?",
-		listTables: "SELECT table_name FROM information_schema.tables WHERE table_schema = DATABASE() AND table_type = 'BASE TABLE' ORDER BY table_name",
+		listTables: "SELECT table_name FROM information_schema.tables WHERE table_schema = DATABASE() AND table_type = 'BASE TABLE'",
 		listColumns: `SELECT c.column_name, c.column_type, coalesce(k.ordinal_position, 0) FROM information_schema.columns c
 			LEFT JOIN information_schema.key_column_usage k ON k.table_schema = c.table_schema AND k.table_name = c.table_name
 				AND k.column_name = c.column_name AND k.constraint_name = 'PRIMARY'
 			WHERE c.table_schema = DATABASE() AND c.table_name = ? ORDER BY c.ordinal_position`,
 		listReferences: `SELECT column_name, referenced_table_name, referenced_column_name FROM information_schema.key_column_usage
 			WHERE table_schema = DATABASE() AND table_name = ? AND referenced_table_name IS NOT NULL ORDER BY constraint_name`,
+		lastID: "LAST_INSERT_ID()",
 	}
 }
 

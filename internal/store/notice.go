@@ -29,6 +29,7 @@ func (t *Tx) AddNotice(ctx context.Context, n *Notice, after time.Time) (bool, e
 	if err == nil && !found {
 		_, err = t.exec(ctx, `INSERT INTO notices (user_id, kind, ip_address, user_agent, created, attempts, next_try)
 			VALUES (?, ?, ?, ?, ?, 0, ?)`, n.UserID, n.Kind, n.IPAddress, n.UserAgent, t.now, t.now)
+		t.queued = true
 	}
 	if err != nil {
 		return false, fmt.Errorf("store notice: %w", err)

@@ -26,7 +26,7 @@ func postgresqlDialect() *dialect {
 		goose: goose.DialectPostgres, migrations: "migrations/postgresql",
 		table:      "SELECT 1 FROM information_schema.tables WHERE table_schema = current_schema() AND table_name = ?",
 		column:     "SELECT 1 FROM information_schema.columns WHERE table_schema = current_schema() AND table_name = ? AND column_name = ?",
-		listTables: "SELECT table_name FROM information_schema.tables WHERE table_schema = current_schema() AND table_type = 'BASE TABLE' ORDER BY table_name",
+		listTables: "SELECT table_name FROM information_schema.tables WHERE table_schema = current_schema() AND table_type = 'BASE TABLE'",
 		listColumns: `SELECT a.attname, format_type(a.atttypid, a.atttypmod), coalesce(array_position(k.conkey::smallint[], a.attnum), 0)
 			FROM pg_attribute a LEFT JOIN pg_constraint k ON k.conrelid = a.attrelid AND k.contype = 'p'
 			WHERE a.attrelid = to_regclass(quote_ident(?)) AND a.attnum > 0 AND NOT a.attisdropped ORDER BY a.attnum`,
@@ -37,6 +37,7 @@ func postgresqlDialect() *dialect {
 			WHERE k.conrelid = to_regclass(quote_ident(?)) AND k.contype = 'f' ORDER BY k.conname`,
 		moment:         "TIMESTAMP WITHOUT TIME ZONE",
 		withoutHistory: `CAST(CAST(extra_info AS jsonb) - 'previous_user_roles' AS json)`,
+		lastID:         "lastval()",
 		asGiven:        []any{pgx.QueryExecModeExec},
 		deferReferences: `ALTER TABLE apikeys ALTER CONSTRAINT apikeys_session_token_fkey DEFERRABLE;
 			SET CONSTRAINTS apikeys_session_token_fkey DEFERRED`,

@@ -24,10 +24,11 @@ func sqliteDialect() *dialect {
 		goose: goose.DialectSQLite3, migrations: "migrations",
 		table:           "SELECT 1 FROM sqlite_schema WHERE type = 'table' AND name = ?",
 		column:          "SELECT 1 FROM pragma_table_info(?) WHERE name = ?",
-		listTables:      "SELECT name FROM sqlite_schema WHERE type = 'table' AND name NOT LIKE 'sqlite\\_%' ESCAPE '\\' ORDER BY name",
+		listTables:      "SELECT name FROM sqlite_schema WHERE type = 'table' AND name NOT LIKE 'sqlite\\_%' ESCAPE '\\'",
 		listColumns:     "SELECT name, type, pk FROM pragma_table_info(?) ORDER BY cid",
 		listReferences:  `SELECT "from", "table", "to" FROM pragma_foreign_key_list(?) ORDER BY id`,
 		moment:          "DATETIME",
+		lastID:          "last_insert_rowid()",
 		withoutHistory:  `CASE WHEN json_valid(extra_info) THEN json_remove(extra_info, '$.previous_user_roles') ELSE extra_info END`,
 		deferReferences: "PRAGMA defer_foreign_keys = ON",
 	}

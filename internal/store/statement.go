@@ -57,6 +57,8 @@ type dialect struct {
 	// asGiven goes before the arguments of a statement that is to be planned for them,
 	// where a prepared one would be planned for any.
 	asGiven []any
+	// lastID is the id of the row that the statement before has added.
+	lastID string
 	// deferReferences has references checked when a transaction ends.
 	deferReferences string
 

@@ -33,6 +33,9 @@ type Options struct {
 	NormalizeEmail func(string) string
 	// Now is the clock; time.Now when nil.
 	Now func() time.Time
+	// Queued, when not nil, is called after a change that has put a notice or an event
+	// into its queue. It must not wait.
+	Queued func()
 	// Log takes notices about migrations and about the cache; discarded when nil.
 	Log *slog.Logger
 }
@@ -48,6 +51,7 @@ type Store struct {
 	reader    *sql.DB
 	normalize func(string) string
 	now       func() time.Time
+	queued    func()
 	log       *slog.Logger
 
 	sessionByDigest *sql.Stmt
@@ -102,8 +106,11 @@ func newStore(u *dburl.URL, o Options) *Store {
 	if o.Log == nil {
 		o.Log = slog.New(slog.DiscardHandler)
 	}
+	if o.Queued == nil {
+		o.Queued = func() {}
+	}
 	return &Store{
-		url: u, dialect: dialectOf(u.Dialect), normalize: o.NormalizeEmail, now: o.Now, log: o.Log,
+		url: u, dialect: dialectOf(u.Dialect), normalize: o.NormalizeEmail, now: o.Now, queued: o.Queued, log: o.Log,
 		cache: newCache(), watch: newWatch(), keyUses: usesOfKeys(), sessionUses: usesOfSessions(),
 		lists: make(chan struct{}, listsAtOnce),
 	}
@@ -227,6 +234,8 @@ type Tx struct {
 	// that the transaction was committed; not on SQLite.
 	changed bool
 	id      string
+	// queued is set when something was put into a queue.
+	queued bool
 	// failed is the error of the first change that could not be made.
 	failed error
 }
@@ -417,14 +426,17 @@ func (s *Store) update(ctx context.Context, fn func(context.Context, *Tx) error)
 	} else {
 		err = tx.Commit()
 	}
-	switch {
-	case err == nil:
-		return nil
-	case t.id == "" || answered(err):
-		return fmt.Errorf("commit: %w", classify(err))
-	default:
-		return s.settle(ctx, t.id, fmt.Errorf("commit: %w", classify(err)))
+	if err != nil {
+		unanswered := t.id != "" && !answered(err)
+		err = fmt.Errorf("commit: %w", classify(err))
+		if unanswered {
+			err = s.settle(ctx, t.id, err)
+		}
 	}
+	if err == nil && t.queued {
+		s.queued()
+	}
+	return err
 }
 
 // dialectOf returns the dialect of a kind of database.

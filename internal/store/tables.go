@@ -133,6 +133,7 @@ func (d *dialect) tables(ctx context.Context, q queryer) ([]*table, error) {
 	if err != nil {
 		return nil, fmt.Errorf("list tables: %w", err)
 	}
+	slices.Sort(names) // databases do not agree on the order of texts
 	found := map[string]*table{}
 	for _, name := range names {
 		found[name], err = d.describe(ctx, q, name)

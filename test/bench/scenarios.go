@@ -156,6 +156,9 @@ var scenarios = []scenario{
 		return params{"session_token": s.session(ctx, s.filled(i).id), "extra_info": params{"theme": "dark"}}
 	}},
 
+	{"event-list", "", func(ctx context.Context, s *side, i int) params {
+		return params{"session_token": s.session(ctx, s.filled(i).id)}
+	}},
 	{"user-login", "", func(ctx context.Context, s *side, i int) params {
 		a := s.filled(i)
 		return params{"session_token": s.visitor(ctx), "email": a.email, "password": a.password}
