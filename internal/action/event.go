@@ -68,7 +68,7 @@ func (s *Server) EventList(ctx context.Context, p *api.EventListParams) (api.Eve
 	spec := api.EventList.Spec()
 	switch {
 	case p.All.Value && p.UserID.Set:
-		return api.EventListResult{}, spec.Invalid("user_id", api.ProblemNotBeside+" all")
+		return api.EventListResult{}, spec.Invalid("all", api.ProblemNotBeside+" user_id")
 	case p.Kind.Set && !slices.ContainsFunc(api.EventKinds(), func(k api.EventKindInfo) bool { return string(k.Kind) == p.Kind.Value }):
 		return api.EventListResult{}, api.Fail(api.CodeUnknownEventKind)
 	}

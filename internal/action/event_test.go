@@ -518,7 +518,7 @@ func eventScenarios() map[string][]scenario {
 			equal(f.t, "own", len(f.eventList(api.EventListParams{SessionToken: s, All: api.Given(false)}).succeeds().Events), 0)
 			_, err := f.EventList(f.t.Context(), &api.EventListParams{SessionToken: s, UserID: api.Given(alice.ID), All: api.Given(true)})
 			var failure *api.Failure
-			if !errors.As(err, &failure) || failure.Code != api.CodeInvalidParams || failure.Problems[0].Param != "user_id" {
+			if !errors.As(err, &failure) || failure.Code != api.CodeInvalidParams || failure.Problems[0].Param != "all" {
 				f.t.Errorf("one and all: %v", err)
 			}
 			equal(f.t, "of a user who was deleted", func() int {
