@@ -120,7 +120,9 @@ func TestWebhook(t *testing.T) {
 	tried := r.requests()
 	s.wait("a second try", func() bool { return r.requests() >= tried+2 })
 	s.login(u.email, u.password).ok()
-	s.wait("a record of the failure", func() bool { return s.record("an event could not be sent; it is tried again unless the error says otherwise") != nil })
+	s.wait("a record of the failure", func() bool {
+		return s.record("something queued could not be sent; it is tried again unless the error says otherwise") != nil
+	})
 	key := s.key
 	s.stop()
 	r.answer(http.StatusOK)

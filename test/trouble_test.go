@@ -74,7 +74,7 @@ func ownDatabase(t *testing.T, settings ...string) *databaseServer {
 }
 
 // try does something with the database server.
-func try(t *testing.T, what string, err error) {
+func try(t testing.TB, what string, err error) {
 	t.Helper()
 	if err != nil {
 		t.Fatalf("%s: %v", what, err)

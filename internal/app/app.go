@@ -23,6 +23,7 @@ import (
 	"authnzerver/internal/action"
 	"authnzerver/internal/config"
 	"authnzerver/internal/dispatch"
+	"authnzerver/internal/event"
 	"authnzerver/internal/httpd"
 	"authnzerver/internal/identity"
 	"authnzerver/internal/limit"
@@ -34,6 +35,7 @@ import (
 	"authnzerver/internal/setup"
 	"authnzerver/internal/store"
 	"authnzerver/internal/token"
+	"authnzerver/internal/tracing"
 	"authnzerver/internal/wire"
 )
 
@@ -53,6 +55,7 @@ const purgeEvery = 24 * time.Hour
 type App struct {
 	cfg     *config.Config
 	log     *slog.Logger
+	version string
 	store   *store.Store
 	actions *action.Server
 	policy  *policyFile
@@ -68,13 +71,18 @@ type App struct {
 	firstRun bool
 	server   *http.Server
 	tls      *tls.Config
+	tracer   *tracing.Tracer // nil for none
+	observed *observed       // nil for none
+	// operations is the server for operators and listens at operationsAt; nil for none.
+	operations   *http.Server
+	operationsAt net.Listener
 }
 
 // Open checks the configuration whole, opens the database, and fills it when
-// it is empty. compute computes password hashes; nil: in this process. Errors of
+// it is empty. The version is what the server tells of itself. compute computes password hashes; nil: in this process. Errors of
 // the configuration are [*config.Error].
-func Open(ctx context.Context, cfg *config.Config, log *slog.Logger, compute func(passwd.Job) ([]byte, error)) (*App, error) {
-	a := &App{cfg: cfg, log: log, notices: make(chan struct{}, 1), events: make(chan struct{}, 1)}
+func Open(ctx context.Context, cfg *config.Config, log *slog.Logger, version string, compute func(passwd.Job) ([]byte, error)) (*App, error) {
+	a := &App{cfg: cfg, log: log, version: version, notices: make(chan struct{}, 1), events: make(chan struct{}, 1)}
 	var errs []error
 	check := func(option string, err error) {
 		if err != nil {
@@ -120,7 +128,7 @@ func Open(ctx context.Context, cfg *config.Config, log *slog.Logger, compute fun
 	if err != nil {
 		return nil, err
 	}
-	a.pool = passwd.NewPool(passwd.Options{Params: params, Workers: cfg.Workers, Queue: cfg.HashQueue, Compute: compute})
+	a.pool = passwd.NewPool(passwd.Options{Params: params, Workers: cfg.Workers, Queue: cfg.HashQueue, Compute: compute, Begin: traceHash})
 	a.store, err = store.Open(ctx, store.Options{URL: cfg.AuthDB, NormalizeEmail: identity.NormalizeEmail, Queued: a.noteQueued, Log: log})
 	if err != nil {
 		return nil, &config.Error{Option: "authdb", Code: config.CodeUnavailable, Message: err.Error()}
@@ -132,7 +140,7 @@ func Open(ctx context.Context, cfg *config.Config, log *slog.Logger, compute fun
 		SiteName: siteName, Spend: a.spend, SendEvent: sendEvent, EventRetention: cfg.EventRetention,
 	}
 	if sender != nil {
-		a.actions.SendMail = sender.Send
+		a.actions.SendMail = a.traceMail(sender.Send)
 	}
 	err = a.assemble(ctx, keys, hasher)
 	if err != nil {
@@ -176,6 +184,7 @@ func (a *App) passwordRules(siteName string) (*passpolicy.Checker, error) {
 		Rules:      rules,
 		ServerName: siteName,
 		OnBreachError: func(err error) {
+			a.observed.breach()
 			a.log.Warn("the list of breached passwords could not be asked; the password was accepted without it", "error", err)
 		},
 	}
@@ -228,10 +237,21 @@ func (a *App) assemble(ctx context.Context, keys *wire.KeyRing, hasher *pii.Hash
 		AllowedHosts: a.cfg.AllowedHosts, Keys: keys, Accept: a.accept, Do: table.Do, Health: a.health,
 		Log: a.log, Hasher: hasher, Now: time.Now,
 	}
+	if a.cfg.LogSample > 0 {
+		options.Sampler = event.NewSampler(a.cfg.LogSample, a.cfg.LogEvery)
+	}
+	err = a.observe(&options)
+	if err != nil {
+		return err
+	}
 	if a.cfg.Debug {
 		options.Echo = a.roles
 	}
-	a.server = httpd.New(options).Server()
+	handler := httpd.New(options)
+	a.server = handler.Server()
+	if a.operationsAt != nil {
+		a.operations = handler.Operations(a.observed.registry)
+	}
 	return nil
 }
 
@@ -250,7 +270,15 @@ func (a *App) Close() error {
 	if a.shared != nil {
 		a.shared.Close()
 	}
-	return a.store.Close()
+	a.tracer.Close(context.Background())
+	var err error
+	if a.operationsAt != nil {
+		err = a.operationsAt.Close()
+		if errors.Is(err, net.ErrClosed) {
+			err = nil // its server did
+		}
+	}
+	return errors.Join(err, a.store.Close())
 }
 
 func (a *App) health(ctx context.Context) httpd.Health {
@@ -317,8 +345,12 @@ func (a *App) Run(ctx context.Context, listener net.Listener, ready func(net.Add
 	running.Go(func() { a.sendNotices(jobs) })
 	running.Go(func() { a.sendEvents(jobs) })
 	running.Go(func() { memory.Follow(jobs) })
-	served := make(chan error, 1)
+	served := make(chan error, 2)
 	go func() { served <- a.server.Serve(listener) }()
+	if a.operations != nil {
+		go func() { served <- a.operations.Serve(a.operationsAt) }()
+		a.log.Info("serving metrics", "url", "http://"+a.operationsAt.Addr().String()+"/metrics")
+	}
 	ready(listener.Addr())
 	select {
 	case <-ctx.Done():
@@ -332,6 +364,9 @@ func (a *App) Run(ctx context.Context, listener net.Listener, ready func(net.Add
 	if drained != nil {
 		a.log.Warn("some requests did not end in time and were cut off", "after", a.cfg.ShutdownTimeout.String())
 		err = errors.Join(err, a.server.Close())
+	}
+	if a.operations != nil {
+		err = errors.Join(err, a.operations.Close())
 	}
 	stopJobs()
 	running.Wait()

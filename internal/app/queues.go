@@ -52,24 +52,27 @@ const otherNodes = 30 * time.Second
 // sendNotices sends the messages that the server sends on its own, each when its
 // turn comes. While there is none, it waits without asking the database.
 func (a *App) sendNotices(ctx context.Context) {
-	a.work(ctx, a.notices, 0, "a message", a.actions.SendNotice)
+	a.work(ctx, a.notices, 0, "notices", a.actions.SendNotice)
 }
 
 // sendEvents sends events to the webhook, if there is one.
 func (a *App) sendEvents(ctx context.Context) {
 	if a.actions.SendEvent != nil {
-		a.work(ctx, a.events, otherNodes, "an event", a.actions.SendNextEvent)
+		a.work(ctx, a.events, otherNodes, "events", a.actions.SendNextEvent)
 	}
 }
 
 // work does the next piece of work of a queue, again and again. It returns when the
 // one after it has its turn, the zero time when there is none: then work waits until it
 // is woken up, and no longer than idle unless that is 0.
-func (a *App) work(ctx context.Context, wake <-chan struct{}, idle time.Duration, what string, do func(context.Context) (time.Time, error)) {
+func (a *App) work(ctx context.Context, wake <-chan struct{}, idle time.Duration, name string, do func(context.Context) (time.Time, error)) {
 	for {
 		next, err := do(ctx)
 		if err != nil && ctx.Err() == nil {
-			a.log.Error(what+" could not be sent; it is tried again unless the error says otherwise", "error", err)
+			a.log.Error("something queued could not be sent; it is tried again unless the error says otherwise", "queue", name, "error", err)
+		}
+		if err != nil || !next.IsZero() && !next.After(time.Now()) { // else there was nothing to do
+			a.observed.queue(name, err)
 		}
 		var turn <-chan time.Time
 		switch {

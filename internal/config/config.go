@@ -123,6 +123,15 @@ type Config struct {
 	// their signatures or several, separated by commas.
 	WebhookURL    string
 	WebhookSecret string
+	// LogSample is how many requests that end alike are logged in a second, and LogEvery
+	// which ones of those beyond; 0 for all.
+	LogSample, LogEvery int
+	// MetricsListen is the host and port of the listener for operators; "" for none.
+	MetricsListen string
+	// TracesURL is the base URL of a collector of traces, without a slash at its end; ""
+	// for none. TraceSample is the share of requests that are traced.
+	TracesURL   string
+	TraceSample float64
 	// RefreshGrace is how long a used refresh token gets the same successor.
 	RefreshGrace time.Duration
 	RateLimits   RateLimits

@@ -195,6 +195,59 @@ func service(field func(*Config) *string) kind {
 	}}
 }
 
+// listener is a host, which may be empty for all addresses, and a port.
+func listener(field func(*Config) *string) kind {
+	return kind{values: "an address and a port", placeholder: "ADDRESS:PORT", set: func(c *Config, text string) *Error {
+		text = strings.TrimSpace(text)
+		_, port, err := net.SplitHostPort(text)
+		if err != nil {
+			return invalid("is not an address and a port such as 127.0.0.1:9431")
+		}
+		_, wrong := parseRange(port, 0, 65535)
+		if wrong != nil {
+			return wrong
+		}
+		*field(c) = text
+		return nil
+	}}
+}
+
+// sample is how many lines of the log there are at most, and of how many others one.
+func sample() kind {
+	return kind{values: "two numbers, with a colon between them, or none", placeholder: "FIRST:EVERY", none: true, set: func(c *Config, text string) *Error {
+		if isNone(text) {
+			return nil
+		}
+		first, every, ok := strings.Cut(text, ":")
+		if !ok {
+			return invalid("is not two numbers with a colon between them, such as 100:100")
+		}
+		for _, number := range []struct {
+			text  string
+			field *int
+		}{{first, &c.LogSample}, {every, &c.LogEvery}} {
+			n, err := parseRange(number.text, 1, 1_000_000)
+			if err != nil {
+				return err
+			}
+			*number.field = n
+		}
+		return nil
+	}}
+}
+
+// share is a number from 0 to 1.
+func share(field func(*Config) *float64) kind {
+	return kind{values: "a number from 0 to 1", placeholder: "NUMBER", set: func(c *Config, text string) *Error {
+		n, err := strconv.ParseFloat(strings.TrimSpace(text), 64)
+		if err != nil || !(n >= 0 && n <= 1) {
+			return invalid("is not a number from 0 to 1")
+		}
+		*field(c) = n
+		return nil
+	}}
+}
+
 func rateLimits() kind {
 	return kind{
 		values: "name:number pairs, separated by semicolons, or none", placeholder: "LIMITS",

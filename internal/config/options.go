@@ -6,15 +6,16 @@ import "time"
 type group string
 
 const (
-	groupServer   group = "Server"
-	groupSecrets  group = "Secrets"
-	groupUsers    group = "Users and limits"
-	groupCapacity group = "Capacity"
-	groupMail     group = "Mail"
-	groupEvents   group = "Events"
-	groupTLS      group = "TLS"
-	groupLogging  group = "Logging"
-	groupSources  group = "Set-up and sources"
+	groupServer     group = "Server"
+	groupSecrets    group = "Secrets"
+	groupUsers      group = "Users and limits"
+	groupCapacity   group = "Capacity"
+	groupMail       group = "Mail"
+	groupEvents     group = "Events"
+	groupTLS        group = "TLS"
+	groupLogging    group = "Logging"
+	groupOperations group = "Operations"
+	groupSources    group = "Set-up and sources"
 )
 
 // An option is the one declaration of a setting: the flags and their help,
@@ -262,6 +263,28 @@ func options() []option {
 			name: "logformat", group: groupLogging, env: env("LOGFORMAT"), def: "auto",
 			kind: choice(func(c *Config) *string { return &c.LogFormat }, "auto", "text", "json"),
 			help: "The form of a log line; auto is text on a terminal and JSON elsewhere.",
+		},
+
+		{
+			name: "logsample", group: groupLogging, env: env("LOGSAMPLE"), def: "100:100",
+			kind: sample(),
+			help: "How many requests that end alike are logged in a second, and after a colon which ones of those beyond: every hundredth. With none, all.",
+		},
+
+		{
+			name: "metricslisten", group: groupOperations, env: env("METRICSLISTEN"), def: "none",
+			kind: orNone(listener(func(c *Config) *string { return &c.MetricsListen })),
+			help: "The address and port on which GET /metrics, /health, /health/live and /health/ready are answered, for whoever can reach it, such as 127.0.0.1:9431.",
+		},
+		{
+			name: "tracesurl", group: groupOperations, env: env("TRACESURL"), def: "none", secret: true,
+			kind: orNone(service(func(c *Config) *string { return &c.TracesURL })),
+			help: "The collector to which traces are sent, by OTLP over HTTP with JSON, such as http://localhost:4318.",
+		},
+		{
+			name: "tracesample", group: groupOperations, env: env("TRACESAMPLE"), def: "1",
+			kind: share(func(c *Config) *float64 { return &c.TraceSample }),
+			help: "The share of requests that are traced, from 0 to 1. Frontends that send a traceparent decide for theirs.",
 		},
 
 		{

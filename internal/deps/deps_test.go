@@ -31,23 +31,25 @@ var allowed = map[string]string{
 	"internal/jsonobject": "",
 	"internal/limit":      "",
 	"internal/memory":     "",
-	"internal/passpolicy": "",
+	"internal/metrics":    "",
+	"internal/passpolicy": "internal/tracing",
 	"internal/passwd":     "",
 	"internal/pii":        "",
 	"internal/policy":     "",
 	"internal/token":      "",
+	"internal/tracing":    "",
 	"internal/wire":       "",
 	"internal/event":      "internal/pii",
 	"internal/hashproc":   "internal/passwd",
-	"internal/limitstore": "internal/limit",
+	"internal/limitstore": "internal/limit internal/tracing",
 	"internal/mail":       "internal/identity",
 	"internal/webhook":    "",
 
 	// The layers.
-	"internal/store":    "internal/dburl internal/token",
+	"internal/store":    "internal/dburl internal/token internal/tracing",
 	"internal/action":   "api internal/event internal/identity internal/limit internal/mail internal/passpolicy internal/passwd internal/policy internal/store internal/token",
 	"internal/dispatch": "api internal/action internal/config internal/event internal/identity internal/jsonobject internal/limit",
-	"internal/httpd":    "internal/dispatch internal/event internal/pii internal/wire",
+	"internal/httpd":    "internal/dispatch internal/event internal/pii internal/tracing internal/wire",
 
 	// What measures.
 	"internal/load":  "api internal/wire",
@@ -55,8 +57,8 @@ var allowed = map[string]string{
 
 	// What puts them together.
 	"internal/setup": "internal/config internal/identity internal/passwd internal/policy internal/store internal/wire",
-	"internal/app": "api internal/action internal/config internal/dispatch internal/event internal/httpd internal/identity internal/limit internal/limitstore internal/mail internal/memory " +
-		"internal/passpolicy internal/passwd internal/pii internal/policy internal/setup internal/store internal/token internal/webhook internal/wire",
+	"internal/app": "api internal/action internal/config internal/dispatch internal/event internal/httpd internal/identity internal/limit internal/limitstore internal/mail internal/memory internal/metrics " +
+		"internal/passpolicy internal/passwd internal/pii internal/policy internal/setup internal/store internal/token internal/tracing internal/webhook internal/wire",
 	"cmd/authnzrv": "api client docs internal/action internal/app internal/bench internal/config internal/hashproc internal/identity internal/mail internal/memory internal/passwd internal/policy internal/setup internal/store internal/wire",
 
 	"internal/deps": "",
@@ -67,7 +69,7 @@ var allowed = map[string]string{
 var reserved = map[string]string{
 	// The world outside.
 	"net":          "cmd/authnzrv internal/app internal/config internal/dburl internal/httpd internal/load internal/mail internal/store",
-	"net/http":     "client cmd/authnzrv internal/app internal/config internal/httpd internal/load internal/passpolicy internal/webhook",
+	"net/http":     "client cmd/authnzrv internal/app internal/config internal/httpd internal/load internal/metrics internal/passpolicy internal/tracing internal/webhook",
 	"os":           "cmd/authnzrv internal/app internal/bench internal/config internal/hashproc internal/identity internal/load internal/mail internal/memory internal/setup internal/store",
 	"os/signal":    "cmd/authnzrv",
 	"os/exec":      "internal/hashproc internal/load",
@@ -79,41 +81,43 @@ var reserved = map[string]string{
 	"log": "",
 
 	// What is easily misused.
-	"encoding/gob":                    "internal/hashproc",
-	"encoding/json":                   "", // takes duplicate names and any letter case
-	"math/rand":                       "",
-	"math/rand/v2":                    "internal/app internal/limitstore internal/store", // when to purge, to look and to try again
-	"unsafe":                          "",
-	"plugin":                          "",
-	"reflect":                         "api internal/config",
-	"net/http/pprof":                  "",
-	"expvar":                          "",
-	"html/template":                   "internal/mail",
-	"text/template":                   "internal/mail",
-	"crypto/aes":                      "internal/wire",
-	"crypto/cipher":                   "internal/wire",
-	"crypto/hmac":                     "internal/limit internal/token internal/wire",
-	"crypto/sha1":                     "internal/passpolicy", // the list of breached passwords wants it
-	"crypto/md5":                      "",
-	"golang.org/x/crypto/argon2":      "internal/passwd",
-	"github.com/go-crypt/x":           "internal/passwd",
-	"github.com/minio/blake2b-simd":   "internal/pii",
-	"github.com/valkey-io":            "internal/limitstore",
-	"github.com/wneessen/go-mail":     "internal/mail",
-	"github.com/standard-webhooks":    "internal/webhook",
-	"github.com/alecthomas/kong":      "cmd/authnzrv internal/config",
-	"golang.org/x/sys":                "internal/hashproc",
-	"golang.org/x/term":               "cmd/authnzrv",
-	"modernc.org":                     "internal/store",
-	"github.com/jackc/pgx":            "internal/store",
-	"github.com/go-sql-driver/mysql":  "internal/store",
-	"github.com/pressly/goose":        "internal/store",
-	"github.com/maypok86/otter":       "internal/store",
-	"github.com/mileusna/useragent":   "internal/action",
-	"github.com/rogpeppe/go-internal": "",
-	"pgregory.net/rapid":              "",
-	"github.com/google/go-cmp":        "",
-	"testing":                         "",
+	"encoding/gob":                       "internal/hashproc",
+	"encoding/json":                      "", // takes duplicate names and any letter case
+	"math/rand":                          "",
+	"math/rand/v2":                       "internal/app internal/limitstore internal/store", // when to purge, to look and to try again
+	"unsafe":                             "",
+	"plugin":                             "",
+	"reflect":                            "api internal/config",
+	"net/http/pprof":                     "",
+	"expvar":                             "",
+	"html/template":                      "internal/mail",
+	"text/template":                      "internal/mail",
+	"crypto/aes":                         "internal/wire",
+	"crypto/cipher":                      "internal/wire",
+	"crypto/hmac":                        "internal/limit internal/token internal/wire",
+	"crypto/sha1":                        "internal/passpolicy", // the list of breached passwords wants it
+	"crypto/md5":                         "",
+	"golang.org/x/crypto/argon2":         "internal/passwd",
+	"github.com/go-crypt/x":              "internal/passwd",
+	"github.com/minio/blake2b-simd":      "internal/pii",
+	"github.com/valkey-io":               "internal/limitstore",
+	"github.com/wneessen/go-mail":        "internal/mail",
+	"github.com/VictoriaMetrics/metrics": "internal/metrics",
+	"go.opentelemetry.io/otel":           "internal/tracing",
+	"github.com/standard-webhooks":       "internal/webhook",
+	"github.com/alecthomas/kong":         "cmd/authnzrv internal/config",
+	"golang.org/x/sys":                   "internal/hashproc",
+	"golang.org/x/term":                  "cmd/authnzrv",
+	"modernc.org":                        "internal/store",
+	"github.com/jackc/pgx":               "internal/store",
+	"github.com/go-sql-driver/mysql":     "internal/store",
+	"github.com/pressly/goose":           "internal/store",
+	"github.com/maypok86/otter":          "internal/store",
+	"github.com/mileusna/useragent":      "internal/action",
+	"github.com/rogpeppe/go-internal":    "",
+	"pgregory.net/rapid":                 "",
+	"github.com/google/go-cmp":           "",
+	"testing":                            "",
 }
 
 // A goPackage is what go list says about a package.

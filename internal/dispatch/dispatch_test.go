@@ -269,6 +269,9 @@ func body(spec *api.Spec, changes map[string]string) string {
 		if spec.Name == "check" && checkWants[p.Name] != "" {
 			value = checkWants[p.Name]
 		}
+		if p.Name == "all" {
+			value = "false" // true is not allowed beside another one
+		}
 		if change, ok := changes[p.Name]; ok {
 			value = change
 		}
@@ -642,7 +645,7 @@ func logged(t *testing.T, record *event.Record) string {
 		t.Fatal(err)
 	}
 	var line bytes.Buffer
-	record.Log(t.Context(), slog.New(slog.NewTextHandler(&line, &slog.HandlerOptions{Level: slog.LevelDebug})), hasher)
+	record.Log(t.Context(), slog.New(slog.NewTextHandler(&line, &slog.HandlerOptions{Level: slog.LevelDebug})), hasher, nil)
 	return line.String()
 }
 

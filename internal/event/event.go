@@ -29,6 +29,8 @@ type Record struct {
 	Status int
 	// Code is the failure code, empty for a success.
 	Code string
+	// Refused says by one word why there is no reply; empty when there is one.
+	Refused string
 	// Routine marks a request that read something, as thousands a second
 	// do; it is logged at debug level unless it failed.
 	Routine bool
@@ -72,16 +74,23 @@ func (r *Record) SetTarget(id int64) { r.target = id }
 // Fault notes an error that the frontend is told nothing about.
 func (r *Record) Fault(err error) { r.internal = errors.Join(r.internal, err) }
 
+// Err returns the errors that Fault noted; nil when there are none.
+func (r *Record) Err() error { return r.internal }
+
 // Add notes a fact that is neither secret nor personal.
 func (r *Record) Add(attrs ...slog.Attr) { r.attrs = append(r.attrs, attrs...) }
 
 // maxReqID is how much of a frontend's request id a log line shows.
 const maxReqID = 128
 
-// Log writes the record.
-func (r *Record) Log(ctx context.Context, log *slog.Logger, hasher *pii.Hasher) {
+// Log writes the record, unless there are so many like it that the sampler leaves it out.
+func (r *Record) Log(ctx context.Context, log *slog.Logger, hasher *pii.Hasher, sampler *Sampler) {
 	level := r.level()
 	if !log.Enabled(ctx, level) {
+		return
+	}
+	now := time.Now()
+	if !sampler.admit(r, now) {
 		return
 	}
 	attrs := make([]slog.Attr, 0, 12)
@@ -99,7 +108,7 @@ func (r *Record) Log(ctx context.Context, log *slog.Logger, hasher *pii.Hasher) 
 	if r.Code != "" {
 		attrs = append(attrs, slog.String("code", r.Code))
 	}
-	attrs = append(attrs, slog.Float64("ms", float64(time.Since(r.Started).Microseconds())/1000))
+	attrs = append(attrs, slog.Float64("ms", float64(now.Sub(r.Started).Microseconds())/1000))
 	for _, personal := range []struct {
 		name, value string
 		known       bool

@@ -23,6 +23,7 @@ import (
 	"authnzerver/internal/dispatch"
 	"authnzerver/internal/event"
 	"authnzerver/internal/pii"
+	"authnzerver/internal/tracing"
 	"authnzerver/internal/wire"
 )
 
@@ -60,8 +61,14 @@ type Options struct {
 	// Echo, when not nil, answers POST /echo from the loopback address with
 	// the request itself and what Echo returns under the key dbtest.
 	Echo func(context.Context) (any, error)
+	// Tracer makes spans of requests; nil for none.
+	Tracer *tracing.Tracer
+	// Observe, when not nil, is given the record of each request when it has ended.
+	Observe func(*event.Record)
 	// Log takes one record for each request.
 	Log *slog.Logger
+	// Sampler thins out the log; nil to log all.
+	Sampler *event.Sampler
 	// Hasher hashes personal data for the log.
 	Hasher *pii.Hasher
 	// Now is the clock.
@@ -103,10 +110,17 @@ func New(o Options) *Handler {
 // Server returns an HTTP server for the handler with every time bounded. It is
 // called once.
 func (h *Handler) Server() *http.Server {
+	server := h.bounded(h)
+	server.RegisterOnShutdown(func() { close(h.stopping) })
+	return server
+}
+
+// bounded returns an HTTP server with every time bounded.
+func (h *Handler) bounded(handler http.Handler) *http.Server {
 	protocols := new(http.Protocols)
 	protocols.SetHTTP1(true)
-	server := &http.Server{
-		Handler:           h,
+	return &http.Server{
+		Handler:           handler,
 		Protocols:         protocols,
 		ReadHeaderTimeout: headerTime,
 		ReadTimeout:       bodyTime,
@@ -117,8 +131,6 @@ func (h *Handler) Server() *http.Server {
 		// The general one answers OPTIONS * with 200, whatever the host.
 		DisableGeneralOptionsHandler: true,
 	}
-	server.RegisterOnShutdown(func() { close(h.stopping) })
-	return server
 }
 
 // ServeHTTP answers one request and logs it.
@@ -126,33 +138,60 @@ func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	record := &event.Record{Started: h.Now()}
 	deadline := newDeadline(r.Context(), record.Started.Add(requestTime))
 	defer deadline.release()
-	ctx := event.NewContext(deadline, record)
+	ctx, span := h.Tracer.Request(event.NewContext(deadline, record), r.Header)
 	defer func() {
+		end(span, record)
 		if record.Request == "" {
 			record.Peer = peerOf(r).String()
 		}
-		record.Log(ctx, h.Log, h.Hasher)
+		record.Log(ctx, h.Log, h.Hasher, h.Sampler)
+		if h.Observe != nil {
+			h.Observe(record)
+		}
 	}()
 	record.Status = h.serve(ctx, w, r)
 }
 
+// end ends the span of a request.
+func end(span *tracing.Span, record *event.Record) {
+	if span == nil {
+		return
+	}
+	if record.Request != "" {
+		span.Rename(record.Request)
+		span.Set("authnzerver.request", record.Request)
+	}
+	if record.Code != "" {
+		span.Set("authnzerver.code", record.Code)
+	}
+	if record.Refused != "" {
+		span.Set("authnzerver.refused", record.Refused)
+	}
+	span.SetInt("http.response.status_code", record.Status)
+	span.End(record.Err())
+}
+
 func (h *Handler) serve(ctx context.Context, w http.ResponseWriter, r *http.Request) (status int) {
 	if !slices.Contains(h.hosts, hostOf(r.Host)) {
-		return refuse(w, refused(ctx, http.StatusNotFound, "host is not in allowedhosts"))
+		return refuse(w, refused(ctx, http.StatusNotFound, "host", "host is not in allowedhosts"))
 	}
 	method, serve := http.MethodPost, h.request
 	switch {
 	case r.URL.Path == "/":
 	case r.URL.Path == "/health":
 		method, serve = http.MethodGet, h.health
+	case r.URL.Path == "/health/live":
+		method, serve = http.MethodGet, h.live
+	case r.URL.Path == "/health/ready":
+		method, serve = http.MethodGet, h.ready
 	case r.URL.Path == "/echo" && h.Echo != nil:
 		serve = h.echo
 	default:
-		return refuse(w, refused(ctx, http.StatusNotFound, "the path is not served"))
+		return refuse(w, refused(ctx, http.StatusNotFound, "path", "the path is not served"))
 	}
 	if r.Method != method {
 		w.Header().Set("Allow", method)
-		return refuse(w, refused(ctx, http.StatusMethodNotAllowed, "the path is served with "+method+" only"))
+		return refuse(w, refused(ctx, http.StatusMethodNotAllowed, "method", "the path is served with "+method+" only"))
 	}
 	return serve(ctx, w, r)
 }
@@ -186,9 +225,12 @@ var refusals = map[int]string{
 	http.StatusInternalServerError:   "HTTP 500: the request could not be served.\n",
 }
 
-// refused notes why a request was not answered and returns the status.
-func refused(ctx context.Context, status int, reason string) int {
-	event.From(ctx).Add(slog.String("refused", reason))
+// refused notes why a request was not answered, by a word and in a sentence, and returns
+// the status.
+func refused(ctx context.Context, status int, word, reason string) int {
+	record := event.From(ctx)
+	record.Refused = word
+	record.Add(slog.String("refused", reason))
 	return status
 }
 
@@ -335,7 +377,7 @@ func (h *Handler) delay(ctx context.Context, w http.ResponseWriter, r *http.Requ
 func (h *Handler) open(ctx context.Context, w http.ResponseWriter, r *http.Request, s *scratch) (wire.Message, int) {
 	if r.ContentLength > MaxBody {
 		w.Header().Set("Connection", "close")
-		return wire.Message{}, refused(ctx, http.StatusRequestEntityTooLarge, "the declared body is too long")
+		return wire.Message{}, refused(ctx, http.StatusRequestEntityTooLarge, "too_long", "the declared body is too long")
 	}
 	if r.ContentLength > 0 {
 		s.body.Grow(int(min(r.ContentLength, maxAhead)) + bytes.MinRead)
@@ -366,30 +408,45 @@ func unread(ctx context.Context, err error) int {
 	var network net.Error
 	switch {
 	case errors.As(err, &tooLong):
-		return refused(ctx, http.StatusRequestEntityTooLarge, reason)
+		return refused(ctx, http.StatusRequestEntityTooLarge, "too_long", reason)
 	case errors.As(err, &network) && network.Timeout():
-		return refused(ctx, http.StatusRequestTimeout, reason)
+		return refused(ctx, http.StatusRequestTimeout, "too_slow", reason)
 	default:
-		return refused(ctx, http.StatusBadRequest, reason)
+		return refused(ctx, http.StatusBadRequest, "broken_off", reason)
 	}
+}
+
+// refusals by their errors, each with the status and the word for it.
+var refusalsOf = []struct {
+	err    error
+	status int
+	word   string
+}{
+	{dispatch.ErrMalformed, http.StatusBadRequest, "malformed"},
+	{dispatch.ErrNotAuthentic, http.StatusUnauthorized, "not_authentic"},
+	{wire.ErrMalformed, http.StatusUnauthorized, "not_authentic"},
+	{wire.ErrNotAuthentic, http.StatusUnauthorized, "not_authentic"},
+	{wire.ErrStale, http.StatusUnauthorized, "stale"},
+	{wire.ErrFuture, http.StatusUnauthorized, "future"},
+	{wire.ErrReplayed, http.StatusUnauthorized, "replayed"},
+	{wire.ErrReplayFull, http.StatusUnauthorized, "replay_window_full"},
 }
 
 // failed notes why a request was not answered and returns the status.
 func failed(ctx context.Context, err error) int {
-	status := http.StatusUnauthorized
 	var limited *dispatch.LimitedError
-	switch {
-	case errors.As(err, &limited):
-		status = http.StatusTooManyRequests
-	case errors.Is(err, dispatch.ErrMalformed):
-		status = http.StatusBadRequest
-	case errors.Is(err, dispatch.ErrNotAuthentic), errors.Is(err, wire.ErrMalformed), errors.Is(err, wire.ErrNotAuthentic),
-		errors.Is(err, wire.ErrStale), errors.Is(err, wire.ErrFuture), errors.Is(err, wire.ErrReplayed), errors.Is(err, wire.ErrReplayFull):
-	default:
-		event.From(ctx).Fault(err)
-		return http.StatusInternalServerError
+	if errors.As(err, &limited) {
+		return refused(ctx, http.StatusTooManyRequests, "rate_limited", err.Error())
 	}
-	return refused(ctx, status, err.Error())
+	for _, refusal := range refusalsOf {
+		if errors.Is(err, refusal.err) {
+			return refused(ctx, refusal.status, refusal.word, err.Error())
+		}
+	}
+	record := event.From(ctx)
+	record.Refused = "internal_error"
+	record.Fault(err)
+	return http.StatusInternalServerError
 }
 
 // health answers GET /health in the form of the Python server, whose workers
@@ -430,7 +487,7 @@ func (h *Handler) health(ctx context.Context, w http.ResponseWriter, r *http.Req
 // client's envelope.
 func (h *Handler) echo(ctx context.Context, w http.ResponseWriter, r *http.Request) int {
 	if !peerOf(r).IsLoopback() {
-		return refuse(w, refused(ctx, http.StatusBadRequest, "echo is for the loopback address only"))
+		return refuse(w, refused(ctx, http.StatusBadRequest, "echo", "echo is for the loopback address only"))
 	}
 	s := scratches.Get().(*scratch)
 	defer s.release()

@@ -120,6 +120,17 @@ func NewLimiter(capacity int, now func() time.Time) *Limiter {
 	return l
 }
 
+// Keys returns how many accounts there are: one a key, or one that several share.
+func (l *Limiter) Keys() int {
+	n := 0
+	for i := range l.shards {
+		l.shards[i].mu.Lock()
+		n += len(l.shards[i].keys) + len(l.shards[i].shared)
+		l.shards[i].mu.Unlock()
+	}
+	return n
+}
+
 // Clock returns a clock that begins with the time of day and then only goes
 // forwards, at the pace of real time.
 func Clock() func() time.Time {

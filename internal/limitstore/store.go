@@ -41,6 +41,7 @@ import (
 	"github.com/valkey-io/valkey-go"
 
 	"authnzerver/internal/limit"
+	"authnzerver/internal/tracing"
 )
 
 // Timeout bounds a call if the options do not. A server nearby answers in less
@@ -279,7 +280,9 @@ func (s *Store) do(ctx context.Context, call func(context.Context) error) error 
 	// A client that goes away must not look like a server that does.
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), s.timeout)
 	defer cancel()
+	ctx, span := tracing.Start(ctx, "shared store")
 	err = call(ctx)
+	span.End(err)
 	if err != nil {
 		return s.fail(was, err)
 	}

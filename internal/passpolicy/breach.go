@@ -13,6 +13,8 @@ import (
 	"strconv"
 	"strings"
 	"time"
+
+	"authnzerver/internal/tracing"
 )
 
 const (
@@ -66,7 +68,9 @@ func (c *BreachClient) Count(ctx context.Context, password string) (int, error) 
 	prefix, suffix := hash[:prefixLength], hash[prefixLength:]
 	ctx, cancel := context.WithTimeout(ctx, breachBudget)
 	defer cancel()
+	ctx, span := tracing.Start(ctx, "breached passwords")
 	body, err := c.ask(ctx, prefix)
+	span.End(err)
 	if err != nil {
 		return 0, redact(err, prefix)
 	}

@@ -42,12 +42,16 @@ type Options struct {
 	// Compute computes a hash; Job.Compute when nil. It must be safe for
 	// concurrent use.
 	Compute func(Job) ([]byte, error)
+	// Begin, when not nil, is called when a hash is asked for, and what it returns when
+	// that was computed or refused.
+	Begin func(context.Context) (end func(error))
 }
 
 // A Pool computes password hashes. It is safe for concurrent use.
 type Pool struct {
 	params   Params
 	compute  func(Job) ([]byte, error)
+	begin    func(context.Context) func(error)
 	dummy    string
 	workers  chan struct{}
 	queue    int64
@@ -69,6 +73,7 @@ func NewPool(o Options) *Pool {
 	return &Pool{
 		params:  o.Params,
 		compute: o.Compute,
+		begin:   o.Begin,
 		dummy:   random(o.Params).String(),
 		workers: make(chan struct{}, max(1, o.Workers)),
 		queue:   int64(max(0, o.Queue)),
@@ -80,6 +85,12 @@ func (p *Pool) Params() Params { return p.params }
 
 // Computed returns how many hashes were computed since the Pool was made.
 func (p *Pool) Computed() uint64 { return p.computed.Load() }
+
+// Stats returns how many workers there are, how many of them work, and how many hashes
+// wait for one.
+func (p *Pool) Stats() (workers, busy, waiting int) {
+	return cap(p.workers), len(p.workers), int(p.waiting.Load())
+}
 
 // Dummy returns a hash that no password matches and that costs what a new hash
 // costs. Compared in place of a missing user's, it hides that there is none.
@@ -197,8 +208,12 @@ func cut(s string, n int) (string, bool) {
 }
 
 // run does work on a worker, as soon as one is free. Work that has begun ends.
-func (p *Pool) run(ctx context.Context, work func(context.Context) error) error {
-	err := p.acquire(ctx)
+func (p *Pool) run(ctx context.Context, work func(context.Context) error) (err error) {
+	if p.begin != nil {
+		end := p.begin(ctx)
+		defer func() { end(err) }()
+	}
+	err = p.acquire(ctx)
 	if err != nil {
 		return err
 	}

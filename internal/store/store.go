@@ -23,6 +23,7 @@ import (
 
 	"authnzerver/internal/dburl"
 	"authnzerver/internal/token"
+	"authnzerver/internal/tracing"
 )
 
 // Options configure a Store.
@@ -70,6 +71,8 @@ type Store struct {
 	// database last refused one for a reason of its own, in Unix nanoseconds.
 	changesFail atomic.Bool
 	refused     atomic.Int64
+
+	retries atomic.Uint64 // of transactions
 
 	foreignCheck atomic.Int64 // when data_version was last looked at, Unix nanoseconds
 	foreignMu    sync.Mutex
@@ -260,7 +263,9 @@ func (s *Store) View(ctx context.Context, fn func(context.Context, *Tx) error) e
 	return s.view(ctx, fn)
 }
 
-func (s *Store) view(ctx context.Context, fn func(context.Context, *Tx) error) error {
+func (s *Store) view(ctx context.Context, fn func(context.Context, *Tx) error) (err error) {
+	ctx, span := tracing.Start(ctx, "database view")
+	defer func() { span.End(err) }()
 	tx, err := again(ctx, func(ctx context.Context) (*sql.Tx, error) {
 		tx, err := s.reader.BeginTx(ctx, s.snapshot())
 		return tx, classify(err)
@@ -315,9 +320,12 @@ func again[T any](ctx context.Context, read func(context.Context) (T, error)) (T
 
 // reading is again with the time of a transaction.
 func reading[T any](ctx context.Context, read func(context.Context) (T, error)) (T, error) {
+	ctx, span := tracing.Start(ctx, "database read")
 	ctx, cancel := context.WithTimeout(ctx, updateTimeout)
 	defer cancel()
-	return again(ctx, read)
+	value, err := again(ctx, read)
+	span.End(err)
+	return value, err
 }
 
 // Update runs fn in a transaction and commits when fn returns nil. When it
@@ -334,12 +342,15 @@ func reading[T any](ctx context.Context, read func(context.Context) (T, error)) 
 func (s *Store) Update(ctx context.Context, fn func(context.Context, *Tx) error) error {
 	ctx, cancel := context.WithTimeout(ctx, updateTimeout)
 	defer cancel() // rolls back when fn panics
+	ctx, span := tracing.Start(ctx, "database change")
 	connecting, stopConnecting := context.WithTimeout(ctx, reconnectTime)
 	defer stopConnecting()
 	for try := 0; ; try++ {
 		err := s.update(ctx, fn)
 		switch {
 		case errors.Is(err, errAgain) && pause(ctx, try), errors.Is(err, errLost) && pause(connecting, try):
+			span.Event("tried again")
+			s.retries.Add(1)
 			continue
 		case err == nil:
 			s.changesFail.Store(false)
@@ -349,6 +360,7 @@ func (s *Store) Update(ctx context.Context, fn func(context.Context, *Tx) error)
 			s.changesFail.Store(true)
 			s.refused.Store(s.now().UnixNano())
 		}
+		span.End(err)
 		return err
 	}
 }
