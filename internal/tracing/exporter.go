@@ -171,7 +171,7 @@ func kindOf(kind trace.SpanKind) int {
 func keyValues(attributes []attribute.KeyValue) []keyValue {
 	out := make([]keyValue, len(attributes))
 	for i, a := range attributes {
-		text := a.Value.Emit()
+		text := a.Value.String()
 		out[i].Key = string(a.Key)
 		if a.Value.Type() == attribute.INT64 {
 			out[i].Value.Int = &text
