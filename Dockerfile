@@ -15,4 +15,5 @@ USER 65532:65532
 ENV AUTHNZERVER_LISTEN=0.0.0.0 AUTHNZERVER_BASEDIR=/var/lib/authnzerver
 VOLUME /var/lib/authnzerver
 EXPOSE 13431
+HEALTHCHECK --interval=10s --timeout=5s --start-period=10s CMD ["/usr/local/bin/authnzrv", "health"]
 ENTRYPOINT ["/usr/local/bin/authnzrv"]

@@ -4,6 +4,7 @@
 # make bench   measures and prints a table
 # make fuzz    runs every fuzz target for FUZZTIME each
 # make docs    writes the generated parts of the documentation
+# make release builds what is released into dist: programs, packages, SBOMs, digests
 
 GO       ?= go
 BASEDIR  ?= run
@@ -11,7 +12,7 @@ FUZZTIME ?= 1m
 # A folder with the Go vulnerability database, for machines without network.
 VULNDB   ?=
 
-.PHONY: build run test lint bench fuzz docs clean
+.PHONY: build run test lint bench fuzz docs release clean
 
 build:
 	CGO_ENABLED=0 $(GO) build -trimpath -ldflags='-s -w' -o bin/authnzrv ./cmd/authnzrv
@@ -40,5 +41,8 @@ fuzz:
 docs:
 	$(GO) test ./api ./internal/config -run 'Reference' -update
 
+release:
+	scripts/release
+
 clean:
-	rm -rf bin
+	rm -rf bin dist

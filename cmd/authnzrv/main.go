@@ -22,16 +22,19 @@ import (
 type commands struct {
 	Version kong.VersionFlag `help:"Print the version and exit."`
 
-	Serve  serveCommand  `cmd:"" default:"withargs" help:"Run the server. This is the default command."`
-	Call   callCommand   `cmd:"" help:"Send one request to a running server and print the answer."`
-	Policy policyCommand `cmd:"" help:"Check and explain permission policies."`
-	Mail   mailCommand   `cmd:"" help:"Test the sending of e-mail."`
-	DB     dbCommand     `cmd:"" name:"db" help:"Move, back up, restore, check and migrate databases."`
-	Events eventsCommand `cmd:"" help:"Show and prune the event log."`
-	Bench  benchCommand  `cmd:"" help:"Measure this machine and a database, and recommend the cost of password hashes."`
-	API    apiCommand    `cmd:"" name:"api" help:"Print the reference of all requests."`
-	Keygen keygenCommand `cmd:"" help:"Print a new secret key."`
-	Hash   hashCommand   `cmd:"" name:"hash-worker" hidden:"" help:"Compute password hashes for the server that started this process."`
+	Serve      serveCommand      `cmd:"" default:"withargs" help:"Run the server. This is the default command."`
+	Call       callCommand       `cmd:"" help:"Send one request to a running server and print the answer."`
+	Policy     policyCommand     `cmd:"" help:"Check and explain permission policies."`
+	Mail       mailCommand       `cmd:"" help:"Test the sending of e-mail."`
+	DB         dbCommand         `cmd:"" name:"db" help:"Move, back up, restore, check and migrate databases."`
+	Events     eventsCommand     `cmd:"" help:"Show and prune the event log."`
+	Bench      benchCommand      `cmd:"" help:"Measure this machine and a database, and recommend the cost of password hashes."`
+	API        apiCommand        `cmd:"" name:"api" help:"Print the reference of all requests."`
+	Health     healthCommand     `cmd:"" help:"Ask a server on this machine whether it is ready."`
+	Keygen     keygenCommand     `cmd:"" help:"Print a new secret key."`
+	Man        manCommand        `cmd:"" help:"Print the manual page, for man -l."`
+	Completion completionCommand `cmd:"" help:"Print what completes command lines of this program in a shell."`
+	Hash       hashCommand       `cmd:"" name:"hash-worker" hidden:"" help:"Compute password hashes for the server that started this process."`
 }
 
 // A process is what a command may use of the process that it runs in.
@@ -66,6 +69,8 @@ func run(ctx context.Context, args []string) error {
 		Call:  callCommand{flags: config.NewFlags(callOptions...)},
 		Mail:  mailCommand{Test: mailTestCommand{flags: config.NewFlags(mailOptions...)}},
 	}
+	cli.Health = healthCommand{flags: config.NewFlags(healthOptions...)}
+	cli.Health.Plugins = cli.Health.flags.Plugins()
 	cli.Serve.Plugins = cli.Serve.flags.Plugins()
 	cli.Call.Plugins = cli.Call.flags.Plugins()
 	cli.Mail.Test.Plugins = cli.Mail.Test.flags.Plugins()
@@ -87,7 +92,7 @@ func run(ctx context.Context, args []string) error {
 	if err != nil {
 		return fmt.Errorf("%w; see authnzrv --help", err)
 	}
-	return parsed.Run()
+	return parsed.Run(parser)
 }
 
 // version returns the module's version and the commit it was built from.
