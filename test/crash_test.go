@@ -196,10 +196,10 @@ func (s *server) differs(a *account, admin string) string {
 		return fmt.Sprintf("the user is %v", row)
 	}
 	if !a.locked {
+		a.events++ // which tells of the check
 		if r := s.call("user-passcheck-nosession", params{"email": a.email, "password": a.password}); !r.Success {
 			return "the password is another one"
 		}
-		a.events++ // which tells of the check
 	}
 	for token := range a.sessions {
 		if r := s.call("session-exists", params{"session_token": token}); !r.Success {
@@ -284,8 +284,8 @@ func TestKilled(t *testing.T) {
 	random := rand.New(rand.NewPCG(seed, 0))
 	dir := t.TempDir()
 	key := newKey()
-	options := []string{"secret=" + key, "workers=2", "logging=warn", "logsample=1:1000"}
-	s := startIn(t, dir, append(options, "logging=info")...)
+	options := []string{"secret=" + key, "workers=2", "logging=info", "logsample=1:1000"}
+	s := startIn(t, dir, options...)
 	admin := s.superuser()
 	writers := make([]*writer, crashWriters)
 	for i := range writers {
@@ -307,7 +307,7 @@ func TestKilled(t *testing.T) {
 		time.Sleep(time.Duration(20+random.IntN(300)) * time.Millisecond)
 		s.kill()
 		running.Wait()
-		s = startIn(t, dir, append(options, "logging=info")...)
+		s = startIn(t, dir, options...)
 		for i, w := range writers {
 			if problem := w.check(s, admin); problem != "" {
 				t.Errorf("cycle %d, user %d of writer %d: %s", cycle, w.account.id, i, problem)

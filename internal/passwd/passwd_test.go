@@ -147,6 +147,19 @@ func TestParseParams(t *testing.T) {
 	}
 }
 
+// FuzzParseParams reads costs, which come out as they went in or not at all.
+func FuzzParseParams(f *testing.F) {
+	f.Add("m=65536,t=3,p=4")
+	f.Add("m=7168, t=1, p=1")
+	f.Add("m=65536,t=3,p=4,x=1")
+	f.Fuzz(func(t *testing.T, text string) {
+		p, err := passwd.ParseParams(text)
+		if err == nil && p.String() != strings.ReplaceAll(text, " ", "") {
+			t.Errorf("%q is read as %v", text, p)
+		}
+	})
+}
+
 func FuzzVerify(f *testing.F) {
 	f.Add("$argon2id$v=19$m=512,t=1,p=1$UmWdnK5P06cRjTFzguEGzw$r5RYX/47ge7jPOWTq7XyGvxUcs8GtTPnyylvnrTi4ds", "p")
 	f.Add("$argon2i$v=19$m=8,t=1,p=1$AAAAAAAAAAAAAAA$AAAAAAAAAAAAAAAA", "")

@@ -47,6 +47,30 @@ func TestSecrets(t *testing.T) {
 	}
 }
 
+// FuzzOptions reads URLs and secrets: a URL that is taken can be asked, and a secret that
+// is taken is as long as one must be.
+func FuzzOptions(f *testing.F) {
+	f.Add("https://example.org/hook?a=b", secretOf(24)+","+secretOf(64))
+	f.Add("http://[::1]:8080/", "whsec_")
+	f.Fuzz(func(t *testing.T, url, secret string) {
+		if webhook.CheckURL(url) == nil {
+			_, err := http.NewRequest(http.MethodPost, url, nil)
+			if err != nil {
+				t.Errorf("%q is taken, and cannot be asked: %v", url, err)
+			}
+		}
+		secrets, err := webhook.ParseSecrets(secret)
+		for _, secret := range secrets {
+			if len(secret) < 24 || len(secret) > 64 {
+				t.Errorf("a secret has %d bytes", len(secret))
+			}
+		}
+		if err == nil && len(secrets) == 0 {
+			t.Errorf("%q has no secret", secret)
+		}
+	})
+}
+
 // A service is what messages are sent to.
 type service struct {
 	status int
