@@ -89,7 +89,7 @@ func (s *Server) changePassword(ctx context.Context, p *api.UserChangePassNoSess
 	case err != nil:
 		return err
 	case user == nil, !user.IsActive:
-		return s.wrong(ctx, g, api.Fail(api.CodeUserNotFound))
+		return s.wrong(ctx, g, likeWrong(api.CodeUserNotFound))
 	case !current.Match:
 		return s.wrong(ctx, g, api.Fail(api.CodePasswordWrong))
 	}
@@ -165,6 +165,13 @@ func revokeAccess(ctx context.Context, tx *store.Tx, id int64, spare token.Diges
 	return err
 }
 
+// likeWrong returns a failure of which end users are told what they are told of a wrong
+// password, so that strangers do not learn who has an account.
+func likeWrong(code api.Code) *api.Failure {
+	wrong, _ := api.CodeInvalidCredentials.Info()
+	return api.Fail(code, wrong.Message)
+}
+
 // UserResetPass answers [api.UserResetPass].
 func (s *Server) UserResetPass(ctx context.Context, p *api.UserResetPassParams) (api.UserResetPassResult, error) {
 	session, _, err := s.session(ctx, p.SessionToken)
@@ -218,6 +225,9 @@ func (s *Server) resetPassword(ctx context.Context, r *reset) error {
 	}
 	violations := s.PasswordRules.Check(ctx, string(r.password), subject)
 	switch {
+	case (user == nil || user.IsActive != r.active) && r.proof.Set:
+		wrong, _ := api.CodeEmailTokenInvalid.Info()
+		return api.Fail(r.missing, wrong.Message)
 	case user == nil, user.IsActive != r.active:
 		return api.Fail(r.missing)
 	case store.Protected(user.ID):

@@ -394,9 +394,9 @@ func (s *Server) UserDelete(ctx context.Context, p *api.UserDeleteParams) (api.U
 	case err != nil:
 		return result, err
 	case user == nil:
-		return result, s.wrong(ctx, g, api.Fail(api.CodeUserNotFound))
+		return result, s.wrong(ctx, g, likeWrong(api.CodeUserNotFound))
 	case !password.Match:
-		return result, s.wrong(ctx, g, api.Fail(api.CodeInvalidPassword))
+		return result, s.wrong(ctx, g, likeWrong(api.CodeInvalidPassword))
 	}
 	err = s.right(ctx, g, "")
 	if err != nil {

@@ -4,11 +4,13 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"strings"
 	"testing"
 	"time"
 
 	"authnzerver/api"
+	"authnzerver/internal/action"
 	"authnzerver/internal/store"
 )
 
@@ -892,4 +894,43 @@ func TestSignUpStoredWait(t *testing.T) {
 	f.exec("UPDATE users SET emailverify_sent_datetime = NULL WHERE user_id = ?", u.ID)
 	f.clock.advance(100 * time.Hour)
 	equal(t, "without a date", f.newUser(signUpParams("alice")).result.SendVerification, false)
+}
+
+// TestStrangersSeeOneAnswer has a stranger send a wrong password for accounts in all states,
+// with every request that takes an address and a password.
+func TestStrangersSeeOneAnswer(t *testing.T) {
+	t.Parallel()
+	f := newFixture(t)
+	f.user("known", "authenticated")
+	f.user("locked", "locked", inactive)
+	f.user("inactive", "authenticated", inactive)
+	f.signUp("unverified")
+	seen := map[string][]string{}
+	note := func(request string, err error) {
+		failure, _ := action.Classify(err)
+		seen[request] = append(seen[request], strings.Join(failure.Messages, " "))
+	}
+	for _, name := range []string{"known", "locked", "inactive", "unverified", "nobody"} {
+		email, id := api.Email(name+"@example.org"), int64(99)
+		if o := f.lookupEmail(email); o.code == "" {
+			id = o.result.UserInfo.UserID
+		}
+		_, err := f.UserLogin(t.Context(), &api.UserLoginParams{SessionToken: f.session(store.AnonymousID), Email: email, Password: wrongPassword})
+		note("user-login", err)
+		_, err = f.UserPasscheckNoSession(t.Context(), &api.UserPasscheckNoSessionParams{Email: email, Password: wrongPassword})
+		note("user-passcheck-nosession", err)
+		_, err = f.UserChangePassNoSession(t.Context(), &api.UserChangePassNoSessionParams{UserID: id, Email: email, CurrentPassword: wrongPassword, NewPassword: otherPassword})
+		note("user-changepass-nosession", err)
+		_, err = f.UserDelete(t.Context(), &api.UserDeleteParams{UserID: id, Email: email, Password: wrongPassword})
+		note("user-delete", err)
+		_, err = f.UserResetPassNoSession(t.Context(), &api.UserResetPassNoSessionParams{
+			Email: email, NewPassword: otherPassword, RequiredActive: true, VerificationToken: api.Given(api.Of(api.Secret("none"))),
+		})
+		note("user-resetpass-nosession", err)
+	}
+	for request, texts := range seen {
+		if len(texts) != 5 || len(slices.Compact(slices.Sorted(slices.Values(texts)))) != 1 {
+			t.Errorf("%s tells accounts apart: %q", request, texts)
+		}
+	}
 }
