@@ -2,6 +2,7 @@
 # make test    installs what the tests need, checks the code, runs all tests
 # make lint    formatting, go vet, staticcheck, govulncheck
 # make bench   measures and prints a table
+# make scorecard measures what docs/scorecard.md lists and make test has no time for
 # make fuzz    runs every fuzz target for FUZZTIME each
 # make docs    writes the generated parts of the documentation
 # make release builds what is released into dist: programs, packages, SBOMs, digests
@@ -12,7 +13,7 @@ FUZZTIME ?= 1m
 # A folder with the Go vulnerability database, for machines without network.
 VULNDB   ?=
 
-.PHONY: build run test lint bench fuzz docs release clean
+.PHONY: build run test lint bench scorecard fuzz docs release clean
 
 build:
 	CGO_ENABLED=0 $(GO) build -trimpath -ldflags='-s -w' -o bin/authnzrv ./cmd/authnzrv
@@ -34,6 +35,11 @@ bench: build
 	scripts/test-requirements
 	bin/authnzrv bench
 	$(GO) run ./test/bench -server bin/authnzrv
+
+scorecard: build
+	scripts/test-requirements
+	$(GO) run ./test/scorecard -server bin/authnzrv
+	$(GO) test -count=1 -timeout 2h ./test -run 'TestKilled|TestDatabaseRestarts|TestModel' -kills=200 -restarts=60 -restartevery=10s -modelsteps=3000
 
 fuzz:
 	scripts/fuzz $(FUZZTIME)

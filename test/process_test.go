@@ -5,8 +5,6 @@ import (
 	"io"
 	"net"
 	"net/http"
-	"strings"
-	"sync"
 	"syscall"
 	"testing"
 	"time"
@@ -95,64 +93,5 @@ func TestSecondSignal(t *testing.T) {
 	status, ok := s.cmd.ProcessState.Sys().(syscall.WaitStatus)
 	if !ok || !status.Signaled() || status.Signal() != syscall.SIGTERM {
 		t.Errorf("the server ended with %v, want by the signal", s.cmd.ProcessState)
-	}
-}
-
-// TestPowerCut kills the server while it writes: what it has answered is there
-// afterwards.
-func TestPowerCut(t *testing.T) {
-	t.Parallel()
-	dir := t.TempDir()
-	s := startIn(t, dir)
-	u := s.newUser()
-	key := s.key
-	var sessions []string
-	for range 3 {
-		var mu sync.Mutex
-		var writers sync.WaitGroup
-		for range 8 {
-			writers.Go(func() {
-				for {
-					text := envelope("session-new", fmt.Sprintf(
-						`{"ip_address": "198.51.100.2", "user_agent": "x", "user_id": %d, "expires": %q, "extra_info_json": null}`, u.id, later()), "1")
-					response, err := s.http.Post(s.url, "", strings.NewReader(seal(key, text, time.Now())))
-					if err != nil {
-						return
-					}
-					body, err := io.ReadAll(response.Body)
-					_ = response.Body.Close() // what counts was read
-					if err != nil {
-						return
-					}
-					opened, _, err := unseal(key, string(body))
-					if err != nil {
-						t.Errorf("status %d: %v", response.StatusCode, err)
-						return
-					}
-					token := s.parse("session-new", opened).ok().text("session_token")
-					mu.Lock()
-					sessions = append(sessions, token)
-					mu.Unlock()
-				}
-			})
-		}
-		written := func() int {
-			mu.Lock()
-			defer mu.Unlock()
-			return len(sessions)
-		}
-		before := written()
-		s.wait("some sessions", func() bool { return written() >= before+40 })
-		s.kill()
-		writers.Wait()
-		s = startIn(t, dir, "secret="+key)
-		for _, token := range sessions {
-			s.call("session-exists", params{"session_token": token}).ok()
-		}
-	}
-	s.login(u.email, u.password).ok()
-	rows := s.call("user-list", params{"user_id": nil}).ok().Response["user_info"].([]any)
-	if len(rows) != 4 {
-		t.Errorf("%d users after power cuts, want 4", len(rows))
 	}
 }

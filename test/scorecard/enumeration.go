@@ -91,7 +91,9 @@ func (p *people) session() api.SessionToken {
 }
 
 // addressOf is the address of an account; they all are of the same length.
-func addressOf(state string, i int) string { return fmt.Sprintf("p-%-10.10s%07d@mail.example.org", state, i) }
+func addressOf(state string, i int) string {
+	return fmt.Sprintf("p-%-10.10s%07d@mail.example.org", state, i)
+}
 
 // email is addressOf without blanks.
 func email(state string, i int) string { return strings.ReplaceAll(addressOf(state, i), " ", "x") }

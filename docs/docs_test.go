@@ -1,0 +1,133 @@
+package docs_test
+
+import (
+	"io/fs"
+	"net/url"
+	"os"
+	"path/filepath"
+	"regexp"
+	"slices"
+	"strings"
+	"testing"
+)
+
+// testNames returns the names of all tests and fuzz targets of the module.
+func testNames(t *testing.T) map[string]bool {
+	t.Helper()
+	declared := regexp.MustCompile(`(?m)^func ((?:Test|Fuzz)\w*)\(`)
+	names := map[string]bool{}
+	err := filepath.WalkDir("..", func(path string, entry fs.DirEntry, err error) error {
+		if err != nil || entry.IsDir() || !strings.HasSuffix(path, "_test.go") {
+			return err
+		}
+		text, err := os.ReadFile(path)
+		for _, found := range declared.FindAllStringSubmatch(string(text), -1) {
+			names[found[1]] = true
+		}
+		return err
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return names
+}
+
+// TestRequirements checks the table of requirements: every row says whether it is met, where
+// and by which tests, and these exist.
+func TestRequirements(t *testing.T) {
+	t.Parallel()
+	text, err := os.ReadFile("security.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	names := testNames(t)
+	quoted := regexp.MustCompile("`([^`]+)`")
+	rows, met := 0, 0
+	for line := range strings.Lines(string(text)) {
+		cells := strings.Split(strings.Trim(strings.TrimSpace(line), "|"), "|")
+		id := strings.TrimSpace(cells[0])
+		if !regexp.MustCompile(`^(ASVS|NIST) [0-9.]+$`).MatchString(id) {
+			continue
+		}
+		rows++
+		if len(cells) != 5 {
+			t.Errorf("%s: %d cells", id, len(cells))
+			continue
+		}
+		state, reason, _ := strings.Cut(strings.TrimSpace(cells[2]), ":")
+		switch {
+		case state == "yes":
+			met++
+		case (state == "partly" || state == "no") && (reason != "" || state == "no"):
+		default:
+			t.Errorf("%s: %q does not say whether it is met", id, cells[2])
+		}
+		where, tests := quoted.FindAllStringSubmatch(cells[3], -1), quoted.FindAllStringSubmatch(cells[4], -1)
+		if where == nil || tests == nil {
+			t.Errorf("%s has no place or no test", id)
+		}
+		for _, found := range where {
+			if _, err := os.Stat(filepath.Join("..", found[1])); err != nil {
+				t.Errorf("%s: %v", id, err)
+			}
+		}
+		for _, found := range tests {
+			if !names[found[1]] {
+				t.Errorf("%s: there is no test %s", id, found[1])
+			}
+		}
+	}
+	if rows < 80 || met*10 < rows*8 {
+		t.Errorf("%d of %d requirements are met", met, rows)
+	}
+}
+
+// anchor returns the anchor of a heading, as it is shown on the common sites.
+func anchor(heading string) string {
+	kept := regexp.MustCompile(`[^\p{L}\p{N}\s_-]`).ReplaceAllString(strings.ToLower(heading), "")
+	return strings.ReplaceAll(strings.TrimSpace(kept), " ", "-")
+}
+
+// TestLinks follows every link of the documentation that stays within it.
+func TestLinks(t *testing.T) {
+	t.Parallel()
+	files, err := filepath.Glob("*.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	files = append(files, "../README.md", "../CHANGELOG.md")
+	link := regexp.MustCompile(`\]\(([^)\s]+)\)`)
+	heading := regexp.MustCompile(`(?m)^#+ (.*)$`)
+	anchors := map[string][]string{}
+	for _, file := range files {
+		text, err := os.ReadFile(file)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, found := range heading.FindAllStringSubmatch(string(text), -1) {
+			anchors[filepath.Clean(file)] = append(anchors[filepath.Clean(file)], anchor(found[1]))
+		}
+	}
+	for _, file := range files {
+		text, err := os.ReadFile(file)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, found := range link.FindAllStringSubmatch(string(text), -1) {
+			target, err := url.Parse(found[1])
+			if err != nil || target.Scheme != "" {
+				continue
+			}
+			path := filepath.Clean(file)
+			if target.Path != "" {
+				path = filepath.Join(filepath.Dir(file), target.Path)
+			}
+			if _, err := os.Stat(path); err != nil {
+				t.Errorf("%s: %s: %v", file, found[1], err)
+			}
+			if target.Fragment != "" && strings.HasSuffix(path, ".md") && !slices.Contains(anchors[path], target.Fragment) {
+				t.Errorf("%s: %s has no heading %s", file, path, target.Fragment)
+			}
+		}
+	}
+}
