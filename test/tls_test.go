@@ -16,6 +16,8 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 )
@@ -132,5 +134,59 @@ func TestTLSHangs(t *testing.T) {
 		if !closed(from) {
 			t.Fatal("the server keeps a handshake that goes nowhere")
 		}
+	}
+}
+
+// TestCertificateReload replaces the certificate under a server that is busy, and its key a
+// moment later.
+func TestCertificateReload(t *testing.T) {
+	t.Parallel()
+	dir, next := t.TempDir(), t.TempDir()
+	certFile, keyFile, roots := writeCertificate(t, dir)
+	newCert, newKey, newRoots := writeCertificate(t, next)
+	s := start(t, "tlscertfile="+certFile, "tlscertkey="+keyFile)
+	both := roots.Clone()
+	both.AppendCertsFromPEM([]byte(read(t, newCert)))
+	// Every request has a connection of its own.
+	s.http = &http.Client{Transport: &http.Transport{TLSClientConfig: &tls.Config{RootCAs: both}, DisableKeepAlives: true}}
+	var stop atomic.Bool
+	var busy sync.WaitGroup
+	defer busy.Wait()
+	defer stop.Store(true)
+	for range 4 {
+		busy.Go(func() {
+			for !stop.Load() {
+				if r := s.call("session-exists", params{"session_token": "x"}); r.Code != "session_not_found" {
+					t.Errorf("under load: %s", r.Code)
+					return
+				}
+			}
+		})
+	}
+	trusted := func(by *x509.CertPool) bool {
+		conn, err := tls.Dial("tcp", s.addr, &tls.Config{RootCAs: by})
+		if err == nil {
+			_ = conn.Close() // only the handshake matters
+		}
+		return err == nil
+	}
+	refused := func() int { return len(s.records("the certificate was not reloaded; the one before stays in force")) }
+	write(t, certFile, read(t, newCert))
+	s.wait("the certificate without its key to be refused", func() bool { return refused() == 1 })
+	if !trusted(roots) || trusted(newRoots) {
+		t.Error("the certificate before is not in force")
+	}
+	write(t, keyFile, read(t, newKey))
+	s.wait("the new certificate", func() bool { return trusted(newRoots) })
+	if trusted(roots) {
+		t.Error("the certificate before is still in force")
+	}
+	if reloaded := s.record("the certificate was reloaded"); reloaded == nil || reloaded["expires"] == "" || refused() != 1 {
+		t.Errorf("the log has %v, and %d refusals", reloaded, refused())
+	}
+	write(t, certFile, "not a certificate")
+	s.wait("what is no certificate to be refused", func() bool { return refused() == 2 })
+	if !trusted(newRoots) {
+		t.Error("the certificate before is not in force")
 	}
 }

@@ -70,9 +70,10 @@ type App struct {
 	// one can have accepted anything.
 	firstRun bool
 	server   *http.Server
-	tls      *tls.Config
-	tracer   *tracing.Tracer // nil for none
-	observed *observed       // nil for none
+	// certificate is nil for a server without TLS.
+	certificate *certificateFile
+	tracer      *tracing.Tracer // nil for none
+	observed    *observed       // nil for none
 	// operations is the server for operators and listens at operationsAt; nil for none.
 	operations   *http.Server
 	operationsAt net.Listener
@@ -117,9 +118,8 @@ func Open(ctx context.Context, cfg *config.Config, log *slog.Logger, version str
 	if cfg.TLSCertFile != "" {
 		_, err := os.ReadFile(cfg.TLSKeyFile)
 		check("tlscertkey", err)
-		certificate, err := tls.LoadX509KeyPair(cfg.TLSCertFile, cfg.TLSKeyFile)
+		a.certificate, err = openCertificate(cfg.TLSCertFile, cfg.TLSKeyFile, log)
 		check("tlscertfile", err)
-		a.tls = &tls.Config{Certificates: []tls.Certificate{certificate}, MinVersion: tls.VersionTLS12}
 	}
 	if errs != nil {
 		return nil, errors.Join(errs...)
@@ -329,8 +329,8 @@ func Listen(cfg *config.Config) (net.Listener, error) {
 // requests are answered.
 func (a *App) Run(ctx context.Context, listener net.Listener, ready func(net.Addr)) (err error) {
 	defer func() { err = errors.Join(err, a.Close()) }()
-	if a.tls != nil {
-		listener = tls.NewListener(listener, a.tls)
+	if a.certificate != nil {
+		listener = tls.NewListener(listener, a.certificate.config())
 	}
 	err = a.loadReplay(ctx)
 	if err != nil {
@@ -339,6 +339,7 @@ func (a *App) Run(ctx context.Context, listener net.Listener, ready func(net.Add
 	jobs, stopJobs := context.WithCancel(ctx)
 	var running sync.WaitGroup
 	running.Go(func() { a.policy.watch(jobs) })
+	running.Go(func() { a.certificate.watch(jobs) })
 	running.Go(func() { a.purgeDaily(jobs) })
 	running.Go(func() { a.flushUses(jobs) })
 	running.Go(func() { a.saveLimitsOften(jobs) })

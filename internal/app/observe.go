@@ -91,6 +91,9 @@ func (a *App) newObserved() *observed {
 	if a.shared != nil {
 		r.Gauge("authnzerver_limitstore_up", "1 when the store that nodes share can be used.", func() float64 { return one(a.storeProblem() == nil) })
 	}
+	if a.certificate != nil {
+		r.Gauge("authnzerver_certificate_expires_seconds", "When the certificate in force ends, in Unix time.", func() float64 { return float64(a.certificate.expires().Unix()) })
+	}
 	r.Gauge("authnzerver_policy_current", "1 when the newest policy file is in force, 0 when it was refused.", func() float64 { return one(a.policy.problem() == nil) })
 	return o
 }

@@ -7,15 +7,9 @@ import (
 	"log/slog"
 	"os"
 	"sync/atomic"
-	"time"
 
 	"authnzerver/internal/policy"
 )
-
-// lookEvery is how often the policy file is looked at. A file that changed is
-// read when it has been left alone for as long, so that a half-written one is
-// not.
-const lookEvery = time.Second
 
 // A policyFile is the permission policy in force and the file that it came
 // from. A new version of the file that is not valid is refused; the old policy
@@ -28,7 +22,7 @@ type policyFile struct {
 
 	inForce atomic.Pointer[policy.Policy]
 	refused atomic.Pointer[error]
-	loaded  fs.FileInfo // the version that was read last
+	loaded  []fs.FileInfo // the version that was read first
 }
 
 func openPolicy(path string, log *slog.Logger) (*policyFile, error) {
@@ -38,7 +32,7 @@ func openPolicy(path string, log *slog.Logger) (*policyFile, error) {
 		return f, nil
 	}
 	var err error
-	f.loaded, err = os.Stat(path)
+	f.loaded, err = look(path)
 	if err != nil {
 		return nil, fmt.Errorf("%w; give a policy file, for example one that starts as authnzrv policy show prints it", err)
 	}
@@ -78,50 +72,26 @@ func (f *policyFile) watch(ctx context.Context) {
 	if f.path == "" {
 		return
 	}
-	seen := f.loaded
-	ticks := time.NewTicker(lookEvery)
-	defer ticks.Stop()
-	for {
-		select {
-		case <-ctx.Done():
-			return
-		case <-ticks.C:
-		}
-		now, err := os.Stat(f.path)
-		if err != nil {
-			f.refuse(err)
-			seen, f.loaded = nil, nil // read it when it is back
-			continue
-		}
-		quiet := same(now, seen)
-		seen = now
-		if quiet && !same(now, f.loaded) {
-			f.loaded = now
-			f.reload(ctx)
-		}
-	}
+	watchFiles(ctx, []string{f.path}, f.loaded, f.refuse, f.reload)
 }
 
-// same reports whether two looks at a file saw the same version of it.
-func same(a, b fs.FileInfo) bool {
-	return os.SameFile(a, b) && a.Size() == b.Size() && a.ModTime().Equal(b.ModTime())
-}
-
-func (f *policyFile) reload(ctx context.Context) {
+// reload puts the file's policy in force, or refuses it. It returns false when that should
+// be tried again although the file is right.
+func (f *policyFile) reload(ctx context.Context) (done bool) {
 	p, err := f.read()
 	if err != nil {
 		f.refuse(err)
-		return
+		return true
 	}
 	err = f.addRoles(ctx, p.Roles())
 	if err != nil {
 		f.refuse(err)
-		f.loaded = nil // try again: the file is right
-		return
+		return false
 	}
 	f.inForce.Store(p)
 	f.refused.Store(nil)
 	f.log.Info("the permission policy was reloaded", "file", f.path)
+	return true
 }
 
 // refuse keeps the policy in force, and says so once for each reason.
