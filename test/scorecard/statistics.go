@@ -17,9 +17,8 @@ const confidence = 2.576
 // normal approximation for equal distributions.
 func auc(a, b []float64) (area, margin float64) {
 	type value struct {
-		of   float64
-		isA  bool
-		rank float64
+		of  float64
+		isA bool
 	}
 	all := make([]value, 0, len(a)+len(b))
 	for _, v := range a {
