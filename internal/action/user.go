@@ -325,6 +325,25 @@ func (s *Server) signUp(ctx context.Context, tx *store.Tx, user *store.User, wai
 	}, nil
 }
 
+// rehearseSignUp makes a user like the one given, and undoes it: who signs up with somebody
+// else's address must not learn that it is somebody's by how soon the answer comes.
+func rehearseSignUp(ctx context.Context, tx *store.Tx, user store.User) error {
+	return tx.Rehearse(ctx, func(ctx context.Context) error {
+		user.SystemID = store.NewUUID()
+		user.Email = user.SystemID + user.Email[strings.LastIndexByte(user.Email, '@'):]
+		_, err := tx.EmailTaken(ctx, user.Email, 0)
+		if err != nil {
+			return err
+		}
+		_, err = tx.SystemIDTaken(ctx, user.SystemID)
+		if err != nil {
+			return err
+		}
+		user.EmailVerifySent = tx.Now()
+		return failWhen(tx.InsertUser(ctx, &user), store.ErrReference, api.CodeUserCreateFailed)
+	})
+}
+
 func (s *Server) signUpAgain(ctx context.Context, tx *store.Tx, old, user *store.User, wait time.Duration) (api.UserNewResult, error) {
 	event.From(ctx).SetTarget(old.ID)
 	result := api.UserNewResult{UserEmail: emailOf(old.Email), UserID: &old.ID, SystemID: &old.SystemID}
@@ -334,7 +353,11 @@ func (s *Server) signUpAgain(ctx context.Context, tx *store.Tx, old, user *store
 	replace := old.FirstVerified.IsZero() && !old.IsActive && !old.EmailVerified &&
 		!old.EmailVerifySent.IsZero() && tx.Now().Sub(old.EmailVerifySent) > wait
 	if !replace {
-		err := s.log(ctx, tx, actorOf(ctx, 0, nil), api.EventSignUpRepeated, old.ID, nil)
+		err := rehearseSignUp(ctx, tx, *user)
+		if err != nil {
+			return api.UserNewResult{}, err
+		}
+		err = s.log(ctx, tx, actorOf(ctx, 0, nil), api.EventSignUpRepeated, old.ID, nil)
 		if err != nil {
 			return api.UserNewResult{}, err
 		}

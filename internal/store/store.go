@@ -506,6 +506,27 @@ func (t *Tx) exec(ctx context.Context, query string, args ...any) (int64, error)
 	return n, nil
 }
 
+// Rehearse runs fn and undoes what it has changed. That costs about what keeping it would,
+// so that time does not tell which of the two was done. An error of fn ends the
+// transaction.
+func (t *Tx) Rehearse(ctx context.Context, fn func(context.Context) error) error {
+	err := t.run(ctx, "SAVEPOINT rehearsal")
+	if err != nil {
+		return fmt.Errorf("begin a rehearsal: %w", classify(err))
+	}
+	err = fn(ctx)
+	if err != nil {
+		return err
+	}
+	for _, statement := range []string{"ROLLBACK TO SAVEPOINT rehearsal", "RELEASE SAVEPOINT rehearsal"} {
+		err := t.run(ctx, statement)
+		if err != nil {
+			return fmt.Errorf("end a rehearsal: %w", classify(err))
+		}
+	}
+	return nil
+}
+
 // touched collects what a transaction changes, so that the cache forgets it
 // before the change is acknowledged.
 type touched struct {

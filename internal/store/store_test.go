@@ -320,3 +320,28 @@ func TestForeignWriteLock(t *testing.T) {
 	mustExec(t, raw, "ROLLBACK")
 	goesOn(t, f, "u")
 }
+
+// TestRehearse has what was rehearsed leave nothing, and what comes before and after it stay.
+func TestRehearse(t *testing.T) {
+	everywhere(t, func(t *testing.T, f *fixture) {
+		before, rehearsed, after := newUser("before"), newUser("rehearsed"), newUser("after")
+		f.update(func(ctx context.Context, tx *store.Tx) error {
+			return errors.Join(
+				tx.InsertUser(ctx, before),
+				tx.Rehearse(ctx, func(ctx context.Context) error { return tx.InsertUser(ctx, rehearsed) }),
+				tx.InsertUser(ctx, after),
+			)
+		})
+		equal(t, "ids", after.ID, before.ID+1)
+		f.view(func(ctx context.Context, tx *store.Tx) error {
+			_, err := tx.UserByEmail(ctx, rehearsed.Email)
+			wantErr(t, "what was rehearsed", err, store.ErrNotFound)
+			_, err = tx.UserByEmail(ctx, after.Email)
+			return err
+		})
+		err := f.Update(t.Context(), func(ctx context.Context, tx *store.Tx) error {
+			return tx.Rehearse(ctx, func(context.Context) error { return store.ErrConflict })
+		})
+		wantErr(t, "a rehearsal that fails", err, store.ErrConflict)
+	})
+}

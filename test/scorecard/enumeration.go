@@ -163,28 +163,14 @@ type answer struct {
 	seen    string
 }
 
-// enumeration measures whether the state of an account can be told from how long answers
+// enumerate measures whether the state of an account can be told from how long answers
 // take or from what an end user sees.
-func enumeration(ctx context.Context, c *card) (err error) {
+func (c *card) enumerate(ctx context.Context, p *probe) (err error) {
 	dir, err := os.MkdirTemp("", "scorecard")
 	if err != nil {
 		return err
 	}
 	defer func() { err = errors.Join(err, os.RemoveAll(dir)) }()
-	for _, p := range probes() {
-		err := c.enumerate(ctx, filepath.Join(dir, p.request), &p)
-		if err != nil {
-			return fmt.Errorf("%s: %w", p.request, err)
-		}
-	}
-	return nil
-}
-
-func (c *card) enumerate(ctx context.Context, dir string, p *probe) (err error) {
-	err = os.Mkdir(dir, 0o700)
-	if err != nil {
-		return err
-	}
 	secret := wire.NewKey()
 	url := "sqlite:///" + filepath.Join(dir, "auth.sqlite")
 	log, err := os.Create(filepath.Join(dir, "log"))

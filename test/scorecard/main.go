@@ -42,8 +42,21 @@ type figure struct {
 	measure func(context.Context, *card) error
 }
 
+// figures are all figures. Those of a group have its name and a colon before their own.
 func figures() []figure {
-	return []figure{{"enumeration", enumeration}, {"comparison", comparison}}
+	all := []figure{{"comparison", comparison}}
+	for _, p := range probes() {
+		all = append(all, figure{"enumeration:" + p.request, func(ctx context.Context, c *card) error { return c.enumerate(ctx, &p) }})
+	}
+	return all
+}
+
+// wanted reports whether a figure is among those that were asked for, by its name or that of
+// its group.
+func wanted(name, only string) bool {
+	group, _, _ := strings.Cut(name, ":")
+	asked := strings.Split(only, ",")
+	return only == "" || slices.Contains(asked, name) || slices.Contains(asked, group)
 }
 
 // A card is a run of the scorecard.
@@ -89,7 +102,7 @@ func run(ctx context.Context) (err error) {
 	flag.StringVar(&c.server, "server", "bin/authnzrv", "the program to measure")
 	flag.IntVar(&c.size, "n", 2000, "how many tries of each kind are compared")
 	flag.Uint64Var(&c.seed, "seed", 0, "the seed; 0 for another one each time")
-	flag.StringVar(&only, "only", "", "the figures to measure, separated by commas; all when it is empty")
+	flag.StringVar(&only, "only", "", "the figures or groups of figures to measure, separated by commas, such as comparison or enumeration:user-login; all when it is empty")
 	flag.StringVar(&file, "append", "", "a file to which the results are appended")
 	flag.Parse()
 	if c.seed == 0 {
@@ -109,7 +122,7 @@ func run(ctx context.Context) (err error) {
 	}
 	measured := 0
 	for _, f := range figures() {
-		if only != "" && !slices.Contains(strings.Split(only, ","), f.name) {
+		if !wanted(f.name, only) {
 			continue
 		}
 		measured++
