@@ -38,7 +38,7 @@ func serve(t *testing.T) (url string, connections *atomic.Int64) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	server, err := app.Open(t.Context(), cfg, slog.New(slog.DiscardHandler), "test", nil)
+	server, err := app.Open(t.Context(), cfg, app.Options{Log: slog.New(slog.DiscardHandler)})
 	if err != nil {
 		t.Fatal(err)
 	}

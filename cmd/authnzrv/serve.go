@@ -57,7 +57,7 @@ func (c *serveCommand) Run(ctx context.Context, p *process) error {
 		defer hashing.Close()
 		compute = hashing.Compute
 	}
-	server, err := app.Open(ctx, cfg, log, version(), compute)
+	server, err := app.Open(ctx, cfg, app.Options{Log: log, Version: version(), Compute: compute, Now: now})
 	if err != nil {
 		return errors.Join(fmt.Errorf("the server cannot start:\n%w", err), listener.Close())
 	}

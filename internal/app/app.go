@@ -56,6 +56,7 @@ type App struct {
 	cfg     *config.Config
 	log     *slog.Logger
 	version string
+	now     func() time.Time
 	store   *store.Store
 	actions *action.Server
 	policy  *policyFile
@@ -79,11 +80,27 @@ type App struct {
 	operationsAt net.Listener
 }
 
+// Options are what a server gets beside its configuration.
+type Options struct {
+	// Log takes the log.
+	Log *slog.Logger
+	// Version is what the server tells of itself.
+	Version string
+	// Compute computes password hashes; in this process when nil.
+	Compute func(passwd.Job) ([]byte, error)
+	// Now is the time of day; time.Now when nil. How long something takes is measured
+	// without it.
+	Now func() time.Time
+}
+
 // Open checks the configuration whole, opens the database, and fills it when
-// it is empty. The version is what the server tells of itself. compute computes password hashes; nil: in this process. Errors of
-// the configuration are [*config.Error].
-func Open(ctx context.Context, cfg *config.Config, log *slog.Logger, version string, compute func(passwd.Job) ([]byte, error)) (*App, error) {
-	a := &App{cfg: cfg, log: log, version: version, notices: make(chan struct{}, 1), events: make(chan struct{}, 1)}
+// it is empty. Errors of the configuration are [*config.Error].
+func Open(ctx context.Context, cfg *config.Config, o Options) (*App, error) {
+	if o.Now == nil {
+		o.Now = time.Now
+	}
+	log := o.Log
+	a := &App{cfg: cfg, log: log, version: o.Version, now: o.Now, notices: make(chan struct{}, 1), events: make(chan struct{}, 1)}
 	var errs []error
 	check := func(option string, err error) {
 		if err != nil {
@@ -128,13 +145,13 @@ func Open(ctx context.Context, cfg *config.Config, log *slog.Logger, version str
 	if err != nil {
 		return nil, err
 	}
-	a.pool = passwd.NewPool(passwd.Options{Params: params, Workers: cfg.Workers, Queue: cfg.HashQueue, Compute: compute, Begin: traceHash})
-	a.store, err = store.Open(ctx, store.Options{URL: cfg.AuthDB, NormalizeEmail: identity.NormalizeEmail, Queued: a.noteQueued, Log: log})
+	a.pool = passwd.NewPool(passwd.Options{Params: params, Workers: cfg.Workers, Queue: cfg.HashQueue, Compute: o.Compute, Begin: traceHash})
+	a.store, err = store.Open(ctx, store.Options{URL: cfg.AuthDB, NormalizeEmail: identity.NormalizeEmail, Now: a.now, Queued: a.noteQueued, Log: log})
 	if err != nil {
 		return nil, &config.Error{Option: "authdb", Code: config.CodeUnavailable, Message: err.Error()}
 	}
 	a.actions = &action.Server{
-		Store: a.store, Passwords: a.pool, PasswordRules: rules, Policy: a.policy.current, Now: time.Now,
+		Store: a.store, Passwords: a.pool, PasswordRules: rules, Policy: a.policy.current, Now: a.now,
 		RefreshGrace: cfg.RefreshGrace, Templates: templates, MailPace: cfg.EmailPace,
 		Lockout:  action.Lockout{Tries: cfg.UserLockTries, Duration: cfg.UserLockTime, MaxWait: cfg.MaxLoginWait},
 		SiteName: siteName, Spend: a.spend, SendEvent: sendEvent, EventRetention: cfg.EventRetention,
@@ -235,7 +252,7 @@ func (a *App) assemble(ctx context.Context, keys *wire.KeyRing, hasher *pii.Hash
 	a.replay = wire.NewReplay(a.cfg.MessageTTL, replayCapacity)
 	options := httpd.Options{
 		AllowedHosts: a.cfg.AllowedHosts, Keys: keys, Accept: a.accept, Do: table.Do, Health: a.health,
-		Log: a.log, Hasher: hasher, Now: time.Now,
+		Log: a.log, Hasher: hasher, Now: a.now,
 	}
 	if a.cfg.LogSample > 0 {
 		options.Sampler = event.NewSampler(a.cfg.LogSample, a.cfg.LogEvery)
@@ -430,7 +447,7 @@ func (a *App) loadReplay(ctx context.Context) error {
 	}
 	text, err := os.ReadFile(a.replayPath())
 	if err == nil {
-		err = a.replay.Load(bytes.NewReader(text), time.Now())
+		err = a.replay.Load(bytes.NewReader(text), a.now())
 	}
 	removed := os.Remove(a.replayPath())
 	if removed != nil && !errors.Is(removed, fs.ErrNotExist) {
@@ -440,7 +457,7 @@ func (a *App) loadReplay(ctx context.Context) error {
 		return nil
 	}
 	a.log.Warn("the last run did not save what it had accepted; messages from before this start are refused", "error", err)
-	now := time.Now()
+	now := a.now()
 	a.replay.Refuse(now)
 	select {
 	case <-ctx.Done():
@@ -455,7 +472,7 @@ func (a *App) saveReplay() error {
 		return nil
 	}
 	var window bytes.Buffer
-	err := a.replay.Save(&window, time.Now())
+	err := a.replay.Save(&window, a.now())
 	if err != nil {
 		return fmt.Errorf("save the replay window: %w", err)
 	}

@@ -36,7 +36,7 @@ func newHandler(b *testing.B, secret string) http.Handler {
 		APIKeyPrefix: token.DefaultPrefix,
 		RateLimits:   config.RateLimits{Off: true},
 		PassPolicy:   "min_pass_length:12; max_unsafe_similarity:50; max_char_frequency:0.3; min_pwned_matches:25",
-	}, slog.New(slog.DiscardHandler), "test", nil)
+	}, app.Options{Log: slog.New(slog.DiscardHandler)})
 	if err != nil {
 		b.Fatal(err)
 	}

@@ -71,7 +71,7 @@ func (a *App) work(ctx context.Context, wake <-chan struct{}, idle time.Duration
 		if err != nil && ctx.Err() == nil {
 			a.log.Error("something queued could not be sent; it is tried again unless the error says otherwise", "queue", name, "error", err)
 		}
-		if err != nil || !next.IsZero() && !next.After(time.Now()) { // else there was nothing to do
+		if err != nil || !next.IsZero() && !next.After(a.now()) { // else there was nothing to do
 			a.observed.queue(name, err)
 		}
 		var turn <-chan time.Time
@@ -79,7 +79,7 @@ func (a *App) work(ctx context.Context, wake <-chan struct{}, idle time.Duration
 		case err != nil && next.IsZero(): // the database
 			turn = time.After(queueRetry)
 		case !next.IsZero():
-			turn = time.After(time.Until(next))
+			turn = time.After(next.Sub(a.now()))
 		case idle != 0:
 			turn = time.After(idle)
 		}

@@ -71,7 +71,7 @@ type Options struct {
 	Sampler *event.Sampler
 	// Hasher hashes personal data for the log.
 	Hasher *pii.Hasher
-	// Now is the clock.
+	// Now is the time of day, for messages.
 	Now func() time.Time
 }
 
@@ -135,7 +135,7 @@ func (h *Handler) bounded(handler http.Handler) *http.Server {
 
 // ServeHTTP answers one request and logs it.
 func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
-	record := &event.Record{Started: h.Now()}
+	record := &event.Record{Started: time.Now()}
 	deadline := newDeadline(r.Context(), record.Started.Add(requestTime))
 	defer deadline.release()
 	ctx, span := h.Tracer.Request(event.NewContext(deadline, record), r.Header)
@@ -362,7 +362,7 @@ func (h *Handler) delay(ctx context.Context, w http.ResponseWriter, r *http.Requ
 	event.From(ctx).Add(slog.String("delayed", wait.String()))
 	// Only a writer that is no connection, as tests have, cannot be given the
 	// time; it needs none.
-	_ = http.NewResponseController(w).SetWriteDeadline(h.Now().Add(wait + writeTime))
+	_ = http.NewResponseController(w).SetWriteDeadline(time.Now().Add(wait + writeTime))
 	timer := time.NewTimer(wait)
 	defer timer.Stop()
 	select {
@@ -452,7 +452,7 @@ func failed(ctx context.Context, err error) int {
 // health answers GET /health in the form of the Python server, whose workers
 // were processes.
 func (h *Handler) health(ctx context.Context, w http.ResponseWriter, r *http.Request) int {
-	started := h.Now()
+	started := time.Now()
 	state := h.Health(ctx)
 	word, status := "ok", http.StatusOK
 	if state.Err != nil {
@@ -476,7 +476,7 @@ func (h *Handler) health(ctx context.Context, w http.ResponseWriter, r *http.Req
 		OK       bool              `json:"Health-Ok"`
 		PolicyOK bool              `json:"Policy-Ok"`
 		SharedOK *bool             `json:"Limitstore-Ok,omitzero"`
-	}{state.Workers, workers, h.Now().Sub(started).Seconds(), state.Err == nil, state.PolicyErr == nil, sharedOK}, json.Deterministic(true))
+	}{state.Workers, workers, time.Since(started).Seconds(), state.Err == nil, state.PolicyErr == nil, sharedOK}, json.Deterministic(true))
 	if err != nil {
 		return refuse(w, failed(ctx, fmt.Errorf("encode health: %w", err)))
 	}

@@ -3,6 +3,7 @@ package httpd
 import (
 	"context"
 	"net/http"
+	"time"
 
 	"authnzerver/internal/event"
 )
@@ -43,7 +44,7 @@ func (h *Handler) Operations(metrics http.Handler) *http.Server {
 		"/health": h.health, "/health/live": h.live, "/health/ready": h.ready,
 	} {
 		mux.HandleFunc("GET "+path, func(w http.ResponseWriter, r *http.Request) {
-			record := &event.Record{Started: h.Now(), Peer: peerOf(r).String()}
+			record := &event.Record{Started: time.Now(), Peer: peerOf(r).String()}
 			ctx, cancel := context.WithDeadline(event.NewContext(r.Context(), record), record.Started.Add(requestTime))
 			defer cancel()
 			record.Status = answer(ctx, w, r)
