@@ -16,7 +16,7 @@ func TestAllocations(t *testing.T) {
 	plain := make([]byte, 1000)
 	sealed := r.AppendSeal(nil, plain, 0, now)
 	body := make([]byte, len(sealed))
-	w := wire.NewReplay(time.Hour, 10_000)
+	w := newReplay(time.Hour, 10_000)
 	if n := testing.AllocsPerRun(1000, func() {
 		copy(body, sealed)
 		if _, err := r.Open(body); err != nil {

@@ -45,10 +45,12 @@ func (e *ReplayError) Unwrap() error { return e.Err }
 // safe for concurrent use.
 //
 // A message stays known until its time stamp is older than the window is
-// long; from then on it is refused for its age. Nothing is forgotten to make
+// long; from then on it is refused for its age. It stays known for as long as the window
+// is in any case, by a clock that does not jump, so that setting the time of day to and
+// fro makes nobody forget it. Nothing is forgotten to make
 // room: when the window is full, new messages are refused.
 //
-// If the clock is set back, messages that were removed could be young enough
+// If the clock is set back later, messages that were removed could be young enough
 // again. The window therefore refuses what is not later than the latest time
 // stamp it has removed. When the clock is set back by more than the whole
 // window, this would shut everybody out until the clock is back where it was,
@@ -61,12 +63,22 @@ type Replay struct {
 	mu sync.Mutex
 	// ids holds the messages by time stamp, so that all of one second age
 	// out together.
-	ids   map[int64]map[[16]byte]struct{}
+	ids   map[int64]*second
 	count int
-	// swept is when aged messages were last removed.
-	swept int64
+	// swept is when aged messages were last removed, and elapsed tells how long the window
+	// has been there then, and now.
+	swept   int64
+	age     time.Duration
+	elapsed func() time.Duration
 	// forgotten is the latest time stamp of the messages removed.
 	forgotten int64
+}
+
+// A second holds the messages with one time stamp.
+type second struct {
+	ids map[[16]byte]struct{}
+	// age is that of the window when the last of them was accepted.
+	age time.Duration
 }
 
 // never is earlier than any time stamp.
@@ -85,10 +97,12 @@ func NewReplay(ttl time.Duration, capacity int) *Replay {
 	if ttl == 0 {
 		return &Replay{forgotten: never}
 	}
+	made := time.Now()
 	return &Replay{
 		length:    int64((ttl-1)/time.Second) + 1,
 		capacity:  capacity,
-		ids:       map[int64]map[[16]byte]struct{}{},
+		ids:       map[int64]*second{},
+		elapsed:   func() time.Duration { return time.Since(made) },
 		swept:     never,
 		forgotten: never,
 	}
@@ -134,9 +148,8 @@ func (w *Replay) accept(id [16]byte, stamp, now int64) error {
 		}
 		return nil
 	}
-	_, known := w.ids[stamp][id]
 	switch {
-	case known:
+	case w.knows(id, stamp):
 		return ErrReplayed
 	case stamp <= w.forgotten:
 		return errForgotten
@@ -154,9 +167,9 @@ func (w *Replay) sweep(now int64) {
 	if w.swept == now {
 		return
 	}
-	w.swept = now
+	w.swept, w.age = now, w.elapsed()
 	w.removeWhere(func(stamp int64) bool {
-		if w.kept(stamp, now) {
+		if w.kept(stamp, now) || w.age-w.ids[stamp].age <= time.Duration(w.length)*time.Second {
 			return false
 		}
 		w.forgotten = max(w.forgotten, stamp)
@@ -169,9 +182,9 @@ func (w *Replay) sweep(now int64) {
 
 // removeWhere removes the messages whose time stamps the condition holds for.
 func (w *Replay) removeWhere(condition func(stamp int64) bool) {
-	for stamp, ids := range w.ids {
+	for stamp, of := range w.ids {
 		if condition(stamp) {
-			w.count -= len(ids)
+			w.count -= len(of.ids)
 			delete(w.ids, stamp)
 		}
 	}
@@ -187,25 +200,40 @@ func (w *Replay) setBack(stamp, now int64) bool {
 // kept tells whether a message must still be known.
 func (w *Replay) kept(stamp, now int64) bool { return stamp >= now-w.length }
 
-// add notes a message, and reports whether it was not known.
-func (w *Replay) add(id [16]byte, stamp int64) bool {
-	ids := w.ids[stamp]
-	if ids == nil {
-		ids = w.begin(stamp)
-	}
-	before := len(ids)
-	ids[id] = struct{}{}
-	if len(ids) == before {
+// knows tells whether a message was accepted.
+func (w *Replay) knows(id [16]byte, stamp int64) bool {
+	of := w.ids[stamp]
+	if of == nil {
 		return false
 	}
+	_, known := of.ids[id]
+	return known
+}
+
+// add notes a message, and reports whether it was not known.
+func (w *Replay) add(id [16]byte, stamp int64) bool {
+	of := w.ids[stamp]
+	if of == nil {
+		of = w.begin(stamp)
+	}
+	before := len(of.ids)
+	of.ids[id] = struct{}{}
+	if len(of.ids) == before {
+		return false
+	}
+	of.age = w.age
 	w.count++
 	return true
 }
 
 // begin returns the place of the messages of a second, as large as that of the one
 // before, so that it need not grow under load.
-func (w *Replay) begin(stamp int64) map[[16]byte]struct{} {
-	ids := make(map[[16]byte]struct{}, len(w.ids[stamp-1]))
-	w.ids[stamp] = ids
-	return ids
+func (w *Replay) begin(stamp int64) *second {
+	size := 0
+	if before := w.ids[stamp-1]; before != nil {
+		size = len(before.ids)
+	}
+	of := &second{ids: make(map[[16]byte]struct{}, size)}
+	w.ids[stamp] = of
+	return of
 }

@@ -59,7 +59,7 @@ func TestWindow(t *testing.T) {
 		{math.MaxInt64, -1_700_000_000, nil},
 	} {
 		for _, now := range []time.Time{base, base.Truncate(time.Second)} {
-			err := wire.NewReplay(tt.ttl, 10).Accept(message(0, tt.made), now)
+			err := newReplay(tt.ttl, 10).Accept(message(0, tt.made), now)
 			if !errors.Is(err, tt.want) {
 				t.Errorf("window of %v, message made at %d: %v, want %v", tt.ttl, tt.made, err, tt.want)
 				continue
@@ -75,7 +75,7 @@ func TestWindow(t *testing.T) {
 // The stamp of a message that Open never returns must not wrap around.
 func TestImpossibleTimes(t *testing.T) {
 	t.Parallel()
-	w := wire.NewReplay(300*time.Second, 10)
+	w := newReplay(300*time.Second, 10)
 	if err := w.Accept(&wire.Message{Time: time.Unix(math.MinInt64, 0)}, base); !errors.Is(err, wire.ErrStale) && !errors.Is(err, wire.ErrFuture) {
 		t.Error(err)
 	}
@@ -86,7 +86,7 @@ func TestImpossibleTimes(t *testing.T) {
 
 func TestErrorsSayTheClockDifference(t *testing.T) {
 	t.Parallel()
-	w := wire.NewReplay(300*time.Second, 1)
+	w := newReplay(300*time.Second, 1)
 	for _, tt := range []struct {
 		message *wire.Message
 		want    string
@@ -115,14 +115,14 @@ func TestImpossibleWindowsPanic(t *testing.T) {
 					t.Errorf("a window of %v and %d was made", tt.ttl, tt.capacity)
 				}
 			}()
-			wire.NewReplay(tt.ttl, tt.capacity)
+			newReplay(tt.ttl, tt.capacity)
 		}()
 	}
 }
 
 func TestWindowOfLengthZeroIsOff(t *testing.T) {
 	t.Parallel()
-	w := wire.NewReplay(0, 1)
+	w := newReplay(0, 1)
 	for _, m := range []*wire.Message{message(0, 0), message(0, 0), message(1, -1_000_000), message(2, 1_000_000)} {
 		if err := w.Accept(m, base); err != nil {
 			t.Error(err)
@@ -136,7 +136,7 @@ func TestReencodedMessageIsAReplay(t *testing.T) {
 	t.Parallel()
 	r := ring(t, plainKey)
 	body := string(r.AppendSeal(nil, []byte("delete everything"), 0, base))
-	w := wire.NewReplay(300*time.Second, 100)
+	w := newReplay(300*time.Second, 100)
 	byText := map[string]bool{}
 	accepted, acceptedByText := 0, 0
 	for name, text := range reencodings(body) {
@@ -166,7 +166,7 @@ func TestReencodedMessageIsAReplay(t *testing.T) {
 func TestFullWindowRefusesTheNew(t *testing.T) {
 	t.Parallel()
 	for _, capacity := range []int{1, 2, 3, 64, 100} {
-		w := wire.NewReplay(10*time.Second, capacity)
+		w := newReplay(10*time.Second, capacity)
 		n := 0
 		for ; n < capacity; n++ {
 			if err := w.Accept(message(n, 0), base); err != nil {
@@ -200,7 +200,7 @@ func TestClockSetBack(t *testing.T) {
 	t.Parallel()
 	const ttl = 300
 	fill := func() *wire.Replay {
-		w := wire.NewReplay(ttl*time.Second, 100)
+		w := newReplay(ttl*time.Second, 100)
 		for i := range 10 {
 			if err := w.Accept(message(i, i), after(i)); err != nil {
 				t.Fatal(err)
@@ -281,7 +281,7 @@ func TestClockSetBack(t *testing.T) {
 // With one chain, the place made is in the chain that the new message joins.
 func TestClockSetBackWithOnePlace(t *testing.T) {
 	t.Parallel()
-	w := wire.NewReplay(fiveMinutes, 1)
+	w := newReplay(fiveMinutes, 1)
 	for i := range 10 {
 		now := after(-86_400 * i)
 		if err := w.Accept(message(i, -86_400*i), now); err != nil {
@@ -323,7 +323,7 @@ func (w *world) restart(t *rapid.T, ttl int) {
 	}
 	w.ttl = ttl
 	w.lost = max(w.lost, w.now-w.ttl)
-	w.window = wire.NewReplay(time.Duration(ttl)*time.Second, w.capacity)
+	w.window = newReplay(time.Duration(ttl)*time.Second, w.capacity)
 	if err := w.window.Load(&file, after(w.now)); err != nil {
 		t.Fatal(err)
 	}
@@ -375,7 +375,7 @@ func TestReplayEqualsModel(t *testing.T) {
 		}
 		back := rapid.Bool().Draw(t, "clock may go back")
 		w.lost = -w.ttl
-		w.window = wire.NewReplay(time.Duration(w.ttl)*time.Second, w.capacity)
+		w.window = newReplay(time.Duration(w.ttl)*time.Second, w.capacity)
 		for range rapid.IntRange(1, 300).Draw(t, "steps") {
 			switch rapid.IntRange(0, 19).Draw(t, "step") {
 			case 0:
@@ -405,7 +405,7 @@ func TestReplayEqualsModel(t *testing.T) {
 func TestOneOfManySendersPasses(t *testing.T) {
 	t.Parallel()
 	const senders, messages, ttl = 8, 3000, 5
-	w := wire.NewReplay(ttl*time.Second, messages)
+	w := newReplay(ttl*time.Second, messages)
 	var passed [messages]atomic.Int32
 	var clock atomic.Int64
 	var wg sync.WaitGroup
@@ -447,7 +447,7 @@ func BenchmarkAccept(b *testing.B) {
 	// 900,000 of them, and each call takes one in and lets one go.
 	const rate, ttl = 3000, 300
 	full := func() (*wire.Replay, int) {
-		w := wire.NewReplay(ttl*time.Second, 1_000_000)
+		w := newReplay(ttl*time.Second, 1_000_000)
 		n := 0
 		for ; n < rate*(ttl+10); n++ {
 			if err := w.Accept(message(n, n/rate), after(n/rate)); err != nil {
@@ -495,4 +495,55 @@ func BenchmarkAccept(b *testing.B) {
 			}
 		}
 	})
+}
+
+// newReplay returns a window for which much time has passed whenever it looks, so that the
+// time of day alone decides what it forgets.
+func newReplay(ttl time.Duration, capacity int) *wire.Replay {
+	w := wire.NewReplay(ttl, capacity)
+	var age time.Duration
+	w.SetElapsed(func() time.Duration {
+		age += 1000 * time.Hour
+		return age
+	})
+	return w
+}
+
+// TestClockToAndFro sets the time of day an hour forwards, back to an hour before, and right
+// again, all within less time than the window is long: what was accepted stays known. When
+// as much time has passed, it is forgotten as ever.
+func TestClockToAndFro(t *testing.T) {
+	t.Parallel()
+	w := wire.NewReplay(fiveMinutes, 100)
+	var age time.Duration
+	w.SetElapsed(func() time.Duration { return age })
+	first := message(1, 0)
+	err := w.Accept(first, base)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for i, jump := range []int{3600, -3600, 86_400, -86_400} { // seconds
+		age += time.Minute
+		err := w.Accept(message(10+i, jump), after(jump))
+		if err != nil {
+			t.Errorf("a message after the jump of %d s: %v", jump, err)
+		}
+		err = w.Accept(first, after(1))
+		if !errors.Is(err, wire.ErrReplayed) {
+			t.Errorf("the message from before the jump of %d s: %v", jump, err)
+		}
+	}
+	age += 2 * time.Minute
+	err = w.Accept(message(20, 360), after(360))
+	if err != nil {
+		t.Error(err)
+	}
+	err = w.Accept(first, after(360))
+	if !errors.Is(err, wire.ErrStale) {
+		t.Errorf("after the window, the message is %v", err)
+	}
+	err = w.Accept(first, after(1))
+	if !errors.Is(err, wire.ErrStale) {
+		t.Errorf("after the window, when the clock is set back, the message is %v", err)
+	}
 }

@@ -66,8 +66,10 @@ func (w *Replay) records(now int64) (records []record, horizon int64) {
 			continue
 		}
 		w.mu.Lock()
-		for id := range w.ids[stamp] {
-			records = append(records, record{stamp, id})
+		if of := w.ids[stamp]; of != nil {
+			for id := range of.ids {
+				records = append(records, record{stamp, id})
+			}
 		}
 		horizon = max(horizon, w.forgotten)
 		w.mu.Unlock()

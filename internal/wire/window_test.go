@@ -20,7 +20,7 @@ const fiveMinutes = 300 * time.Second
 // base, and what it saves at base.
 func filled(t testing.TB, n int) (*wire.Replay, []byte) {
 	t.Helper()
-	w := wire.NewReplay(fiveMinutes, n+1)
+	w := newReplay(fiveMinutes, n+1)
 	for i := range n {
 		if err := w.Accept(message(i, -i), base); err != nil {
 			t.Fatal(err)
@@ -45,7 +45,7 @@ func TestWindowSurvivesARestart(t *testing.T) {
 		if want := 72 + 24*n; len(file) != want {
 			t.Errorf("%d messages take %d bytes, want %d", n, len(file), want)
 		}
-		w := wire.NewReplay(fiveMinutes, n+1)
+		w := newReplay(fiveMinutes, n+1)
 		if err := w.Load(bytes.NewReader(file), base); err != nil {
 			t.Errorf("%d messages: %v", n, err)
 		}
@@ -67,7 +67,7 @@ func TestWindowSurvivesARestart(t *testing.T) {
 func TestSaveFindsAll(t *testing.T) {
 	t.Parallel()
 	for _, n := range []int{4094, 4095, 4096, 4097, 8192, 10_000} {
-		w := wire.NewReplay(fiveMinutes, n)
+		w := newReplay(fiveMinutes, n)
 		for i := range n {
 			if err := w.Accept(message(i, 0), base); err != nil {
 				t.Fatal(err)
@@ -83,7 +83,7 @@ func TestLoadedMessagesAgeOut(t *testing.T) {
 	t.Parallel()
 	_, file := filled(t, 301)
 	// 101 have aged out on the way, so that the rest has room.
-	w := wire.NewReplay(fiveMinutes, 200)
+	w := newReplay(fiveMinutes, 200)
 	if err := w.Load(bytes.NewReader(file), after(101)); err != nil {
 		t.Fatal(err)
 	}
@@ -99,7 +99,7 @@ func TestLoadedMessagesAgeOut(t *testing.T) {
 
 func TestWindowOfAnotherLength(t *testing.T) {
 	t.Parallel()
-	old := wire.NewReplay(fiveMinutes, 10)
+	old := newReplay(fiveMinutes, 10)
 	for i := range 5 {
 		if err := old.Accept(message(i, 0), base); err != nil {
 			t.Fatal(err)
@@ -112,7 +112,7 @@ func TestWindowOfAnotherLength(t *testing.T) {
 	}
 	t.Run("longer", func(t *testing.T) {
 		t.Parallel()
-		w := wire.NewReplay(time.Hour, 10)
+		w := newReplay(time.Hour, 10)
 		if err := w.Load(bytes.NewReader(file.Bytes()), after(400)); err != nil {
 			t.Fatal(err)
 		}
@@ -125,11 +125,11 @@ func TestWindowOfAnotherLength(t *testing.T) {
 	})
 	t.Run("off", func(t *testing.T) {
 		t.Parallel()
-		w := wire.NewReplay(0, 10)
+		w := newReplay(0, 10)
 		if err := w.Load(iotest.ErrReader(io.ErrClosedPipe), base); err != nil {
 			t.Error(err)
 		}
-		again := wire.NewReplay(fiveMinutes, 10)
+		again := newReplay(fiveMinutes, 10)
 		if err := again.Load(bytes.NewReader(saved(t, w)), base); err != nil {
 			t.Error(err)
 		}
@@ -142,7 +142,7 @@ func TestWindowOfAnotherLength(t *testing.T) {
 func TestLoadAddsToWhatIsThere(t *testing.T) {
 	t.Parallel()
 	_, file := filled(t, 5)
-	w := wire.NewReplay(fiveMinutes, 12)
+	w := newReplay(fiveMinutes, 12)
 	for i := 3; i < 8; i++ {
 		if err := w.Accept(message(i, -i), base); err != nil {
 			t.Fatal(err)
@@ -180,7 +180,7 @@ func TestDamagedFileLoadsNothing(t *testing.T) {
 	_, file := filled(t, n)
 	check := func(name string, damaged []byte) {
 		t.Helper()
-		w := wire.NewReplay(fiveMinutes, n+1)
+		w := newReplay(fiveMinutes, n+1)
 		if err := w.Load(bytes.NewReader(damaged), base); err == nil {
 			t.Errorf("%s: loaded", name)
 			return
@@ -202,13 +202,13 @@ func TestDamagedFileLoadsNothing(t *testing.T) {
 func TestFileWithoutRoomLoadsNothing(t *testing.T) {
 	t.Parallel()
 	_, file := filled(t, 6)
-	w := wire.NewReplay(fiveMinutes, 5)
+	w := newReplay(fiveMinutes, 5)
 	if err := w.Load(bytes.NewReader(file), base); !errors.Is(err, wire.ErrReplayFull) {
 		t.Error(err)
 	}
 	empty(t, "too many", w, 5)
 
-	w = wire.NewReplay(fiveMinutes, 8)
+	w = newReplay(fiveMinutes, 8)
 	for i := range 3 {
 		if err := w.Accept(message(100+i, 0), base); err != nil {
 			t.Fatal(err)
@@ -233,14 +233,14 @@ func TestFailingFilesAreReported(t *testing.T) {
 		t.Error(err)
 	}
 	for i := range len(file) + 1 {
-		w := wire.NewReplay(fiveMinutes, 4)
+		w := newReplay(fiveMinutes, 4)
 		in := io.MultiReader(bytes.NewReader(file[:i]), iotest.ErrReader(io.ErrClosedPipe))
 		if err := w.Load(in, base); !errors.Is(err, io.ErrClosedPipe) {
 			t.Errorf("failing after %d bytes: %v", i, err)
 		}
 		empty(t, "failing", w, 3)
 	}
-	again := wire.NewReplay(fiveMinutes, 4)
+	again := newReplay(fiveMinutes, 4)
 	if err := again.Load(iotest.OneByteReader(bytes.NewReader(file)), base); err != nil {
 		t.Errorf("byte by byte: %v", err)
 	}
@@ -261,18 +261,18 @@ func FuzzLoad(f *testing.F) {
 	binary.BigEndian.PutUint32(many[36:], 1<<32-1)
 	f.Add(many)
 	f.Fuzz(func(t *testing.T, content []byte) {
-		w := wire.NewReplay(fiveMinutes, 3)
+		w := newReplay(fiveMinutes, 3)
 		if err := w.Load(bytes.NewReader(content), base); err == nil && len(content) < 72 {
 			t.Fatal("loaded without a checksum")
 		}
 		sum := sha256.Sum256(content)
-		w = wire.NewReplay(fiveMinutes, 3)
+		w = newReplay(fiveMinutes, 3)
 		err := w.Load(bytes.NewReader(append(bytes.Clone(content), sum[:]...)), base)
 		first := saved(t, w)
 		if err != nil && len(first) != 72 {
 			t.Fatalf("refused with %v, but loaded", err)
 		}
-		again := wire.NewReplay(fiveMinutes, 3)
+		again := newReplay(fiveMinutes, 3)
 		if err := again.Load(bytes.NewReader(first), base); err != nil {
 			t.Fatalf("what was saved does not load: %v", err)
 		}

@@ -199,7 +199,7 @@ func TestFernetVerify(t *testing.T) {
 		if err != nil || string(m.Plaintext) != v.Src {
 			t.Errorf("%q, %v", m.Plaintext, err)
 		}
-		if err := wire.NewReplay(v.TTL*time.Second, 1).Accept(&m, v.Now); err != nil {
+		if err := newReplay(v.TTL*time.Second, 1).Accept(&m, v.Now); err != nil {
 			t.Error(err)
 		}
 	}
@@ -225,7 +225,7 @@ func TestFernetInvalid(t *testing.T) {
 	for _, v := range vectors {
 		m, err := open(ring(t, v.Secret), v.body())
 		if err == nil {
-			err = wire.NewReplay(v.TTL*time.Second, 1).Accept(&m, v.Now)
+			err = newReplay(v.TTL*time.Second, 1).Accept(&m, v.Now)
 		}
 		if want[v.Desc] == nil || !errors.Is(err, want[v.Desc]) {
 			t.Errorf("%s: %v, want %v", v.Desc, err, want[v.Desc])
