@@ -133,9 +133,7 @@ func (w *writer) next() *change {
 				a.strangeKeys++
 				return
 			}
-			var key struct{ Tkn string }
-			_ = json.Unmarshal([]byte(r.text("apikey")), &key) // then there is no such key
-			a.keys[key.Tkn] = true
+			a.keys[r.keyToken()] = true
 		}}
 	case kind < 10 && len(a.keys) > 0 && !a.locked:
 		token := pick(a.keys)

@@ -516,6 +516,19 @@ func (r *reply) text(key string) string {
 	return value
 }
 
+// keyToken returns the token of the API key in the response.
+func (r *reply) keyToken() string {
+	r.t.Helper()
+	var key struct {
+		Token string `json:"tkn"`
+	}
+	err := json.Unmarshal([]byte(r.text("apikey")), &key)
+	if err != nil {
+		r.t.Fatalf("%s: read the key: %v", r.name, err)
+	}
+	return key.Token
+}
+
 // id returns a key of the response that must be a whole number.
 func (r *reply) id(key string) int {
 	r.t.Helper()

@@ -1,7 +1,6 @@
 package test
 
 import (
-	"encoding/json"
 	"flag"
 	"fmt"
 	"maps"
@@ -472,9 +471,7 @@ func (m *model) newKey() step {
 		return s
 	}
 	s.learn = func(r *reply) {
-		var key struct{ Tkn string }
-		_ = json.Unmarshal([]byte(r.text("apikey")), &key) // then there is no such key
-		m.keys[key.Tkn] = modelKey{u.id, role}
+		m.keys[r.keyToken()] = modelKey{u.id, role}
 	}
 	return s
 }
