@@ -171,11 +171,7 @@ func startIn(t testing.TB, dir string, options ...string) *server {
 // until it serves.
 func launch(t testing.TB, cmd *exec.Cmd, dir, key string) *server {
 	t.Helper()
-	s := &server{
-		t: t, dir: dir, key: key, cmd: cmd, log: &buffer{}, exited: make(chan struct{}),
-		http: &http.Client{Transport: &http.Transport{MaxIdleConnsPerHost: 100}, Timeout: patience}, secrets: map[string]bool{},
-	}
-	cmd.Stderr = s.log
+	s := newServer(t, cmd, dir, key)
 	err := cmd.Start()
 	if err != nil {
 		t.Fatal(err)
@@ -193,9 +189,24 @@ func launch(t testing.TB, cmd *exec.Cmd, dir, key string) *server {
 	if ready == nil {
 		t.Fatalf("the server ended instead of starting:\n%s", s.log)
 	}
+	s.at(ready)
+	return s
+}
+
+// newServer returns a server that is to be started.
+func newServer(t testing.TB, cmd *exec.Cmd, dir, key string) *server {
+	s := &server{
+		t: t, dir: dir, key: key, cmd: cmd, log: &buffer{}, exited: make(chan struct{}),
+		http: &http.Client{Transport: &http.Transport{MaxIdleConnsPerHost: 100}, Timeout: patience}, secrets: map[string]bool{},
+	}
+	cmd.Stderr = s.log
+	return s
+}
+
+// at notes where the server listens, as its record says.
+func (s *server) at(ready map[string]any) {
 	s.url, _ = ready["url"].(string)
 	_, s.addr, _ = strings.Cut(strings.TrimSuffix(s.url, "/"), "://")
-	return s
 }
 
 // wait waits until done.

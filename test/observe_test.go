@@ -1,6 +1,7 @@
 package test
 
 import (
+	"crypto/tls"
 	"encoding/json"
 	"fmt"
 	"io"
@@ -57,7 +58,9 @@ func busyServer(t *testing.T) *server {
 	options := slices.Concat(withMail(mailbox), r.options(), []string{
 		"metricslisten=127.0.0.1:0", "limitstore=" + store.URL, "ratelimits=user:1000; session:1000; burst:1000", "pwnedurl=http://127.0.0.1:1",
 	})
-	s := start(t, options...)
+	certFile, keyFile, roots := writeCertificate(t, t.TempDir())
+	s := start(t, append(options, "tlscertfile="+certFile, "tlscertkey="+keyFile)...)
+	s.http = &http.Client{Transport: &http.Transport{TLSClientConfig: &tls.Config{RootCAs: roots}}}
 	u := s.newUser()
 	s.login(u.email, u.password).ok()
 	s.login(u.email, "wrong password").failed("invalid_credentials")
@@ -91,6 +94,7 @@ func TestMetrics(t *testing.T) {
 		`authnzerver_breach_list_failures_total 1`,
 		`authnzerver_limitstore_up 1`,
 		`authnzerver_policy_current 1`,
+		`authnzerver_certificate_expires_seconds 1`, // the first digit of Unix times until 2033
 		`authnzerver_db_writable 1`,
 		`authnzerver_password_workers 4`,
 		`authnzerver_build_info{version="`,
