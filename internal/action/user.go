@@ -293,27 +293,16 @@ func (s *Server) signUp(ctx context.Context, tx *store.Tx, user *store.User, wai
 	if !errors.Is(err, store.ErrNotFound) {
 		return api.UserNewResult{}, err
 	}
-	taken, err := tx.EmailTaken(ctx, user.Email, 0)
-	if err != nil {
-		return api.UserNewResult{}, err
-	}
-	if taken { // by several users of an adopted database, who differ in letter case
-		return api.UserNewResult{UserEmail: emailOf(user.Email)}, api.Fail(api.CodeUserExists)
-	}
 	if user.SystemID == "" {
 		user.SystemID = store.NewUUID()
 	}
-	taken, err = tx.SystemIDTaken(ctx, user.SystemID)
+	err = insertSignUp(ctx, tx, user, true)
 	if err != nil {
-		return api.UserNewResult{}, err
-	}
-	if taken {
-		return api.UserNewResult{}, api.Fail(api.CodeSystemIDExists)
-	}
-	user.EmailVerifySent = tx.Now()
-	err = tx.InsertUser(ctx, user)
-	if err != nil {
-		return api.UserNewResult{}, failWhen(err, store.ErrReference, api.CodeUserCreateFailed)
+		var result api.UserNewResult
+		if errors.Is(err, api.Fail(api.CodeUserExists)) { // several users of an adopted database, who differ in letter case
+			result.UserEmail = emailOf(user.Email)
+		}
+		return result, err
 	}
 	event.From(ctx).SetUser(user.ID)
 	err = s.log(ctx, tx, actorOf(ctx, 0, nil), api.EventSignedUp, user.ID, nil)
@@ -325,22 +314,26 @@ func (s *Server) signUp(ctx context.Context, tx *store.Tx, user *store.User, wai
 	}, nil
 }
 
-// rehearseSignUp makes a user like the one given, and undoes it: who signs up with somebody
+// insertSignUp adds a user, and undoes that unless keep is set: who signs up with somebody
 // else's address must not learn that it is somebody's by how soon the answer comes.
-func rehearseSignUp(ctx context.Context, tx *store.Tx, user store.User) error {
-	return tx.Rehearse(ctx, func(ctx context.Context) error {
-		user.SystemID = store.NewUUID()
-		user.Email = user.SystemID + user.Email[strings.LastIndexByte(user.Email, '@'):]
-		_, err := tx.EmailTaken(ctx, user.Email, 0)
+func insertSignUp(ctx context.Context, tx *store.Tx, user *store.User, keep bool) error {
+	return tx.Nested(ctx, keep, func(ctx context.Context) error {
+		taken, err := tx.EmailTaken(ctx, user.Email, 0)
 		if err != nil {
 			return err
 		}
-		_, err = tx.SystemIDTaken(ctx, user.SystemID)
+		if taken {
+			return api.Fail(api.CodeUserExists)
+		}
+		taken, err = tx.SystemIDTaken(ctx, user.SystemID)
 		if err != nil {
 			return err
+		}
+		if taken {
+			return api.Fail(api.CodeSystemIDExists)
 		}
 		user.EmailVerifySent = tx.Now()
-		return failWhen(tx.InsertUser(ctx, &user), store.ErrReference, api.CodeUserCreateFailed)
+		return failWhen(tx.InsertUser(ctx, user), store.ErrReference, api.CodeUserCreateFailed)
 	})
 }
 
@@ -353,7 +346,10 @@ func (s *Server) signUpAgain(ctx context.Context, tx *store.Tx, old, user *store
 	replace := old.FirstVerified.IsZero() && !old.IsActive && !old.EmailVerified &&
 		!old.EmailVerifySent.IsZero() && tx.Now().Sub(old.EmailVerifySent) > wait
 	if !replace {
-		err := rehearseSignUp(ctx, tx, *user)
+		decoy := *user
+		decoy.SystemID = store.NewUUID()
+		decoy.Email = decoy.SystemID + user.Email[strings.LastIndexByte(user.Email, '@'):]
+		err := insertSignUp(ctx, tx, &decoy, false)
 		if err != nil {
 			return api.UserNewResult{}, err
 		}

@@ -506,23 +506,25 @@ func (t *Tx) exec(ctx context.Context, query string, args ...any) (int64, error)
 	return n, nil
 }
 
-// Rehearse runs fn and undoes what it has changed. That costs about what keeping it would,
-// so that time does not tell which of the two was done. An error of fn ends the
+// Nested runs fn, and undoes what it has changed unless keep is set. Both cost about the
+// same, so that time does not tell which of the two was done. An error of fn ends the
 // transaction.
-func (t *Tx) Rehearse(ctx context.Context, fn func(context.Context) error) error {
-	err := t.run(ctx, "SAVEPOINT rehearsal")
+func (t *Tx) Nested(ctx context.Context, keep bool, fn func(context.Context) error) error {
+	err := t.run(ctx, "SAVEPOINT nested")
 	if err != nil {
-		return fmt.Errorf("begin a rehearsal: %w", classify(err))
+		return fmt.Errorf("begin a nested transaction: %w", classify(err))
 	}
 	err = fn(ctx)
 	if err != nil {
 		return err
 	}
-	for _, statement := range []string{"ROLLBACK TO SAVEPOINT rehearsal", "RELEASE SAVEPOINT rehearsal"} {
-		err := t.run(ctx, statement)
-		if err != nil {
-			return fmt.Errorf("end a rehearsal: %w", classify(err))
-		}
+	end := "RELEASE SAVEPOINT nested"
+	if !keep {
+		end = "ROLLBACK TO SAVEPOINT nested" // it goes with the transaction
+	}
+	err = t.run(ctx, end)
+	if err != nil {
+		return fmt.Errorf("end a nested transaction: %w", classify(err))
 	}
 	return nil
 }

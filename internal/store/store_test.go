@@ -321,27 +321,30 @@ func TestForeignWriteLock(t *testing.T) {
 	goesOn(t, f, "u")
 }
 
-// TestRehearse has what was rehearsed leave nothing, and what comes before and after it stay.
-func TestRehearse(t *testing.T) {
+// TestNested has what was undone leave nothing, and what was kept, and what comes before and
+// after it, stay.
+func TestNested(t *testing.T) {
 	everywhere(t, func(t *testing.T, f *fixture) {
-		before, rehearsed, after := newUser("before"), newUser("rehearsed"), newUser("after")
+		before, undone, kept, after := newUser("before"), newUser("undone"), newUser("kept"), newUser("after")
+		insert := func(tx *store.Tx, u *store.User) func(context.Context) error {
+			return func(ctx context.Context) error { return tx.InsertUser(ctx, u) }
+		}
 		f.update(func(ctx context.Context, tx *store.Tx) error {
 			return errors.Join(
-				tx.InsertUser(ctx, before),
-				tx.Rehearse(ctx, func(ctx context.Context) error { return tx.InsertUser(ctx, rehearsed) }),
-				tx.InsertUser(ctx, after),
+				tx.InsertUser(ctx, before), tx.Nested(ctx, false, insert(tx, undone)), tx.Nested(ctx, true, insert(tx, kept)), tx.InsertUser(ctx, after),
 			)
 		})
-		equal(t, "ids", after.ID, before.ID+1)
+		equal(t, "id of what was kept", kept.ID, before.ID+1)
+		equal(t, "id of what came after", after.ID, before.ID+2)
 		f.view(func(ctx context.Context, tx *store.Tx) error {
-			_, err := tx.UserByEmail(ctx, rehearsed.Email)
-			wantErr(t, "what was rehearsed", err, store.ErrNotFound)
-			_, err = tx.UserByEmail(ctx, after.Email)
+			_, err := tx.UserByEmail(ctx, undone.Email)
+			wantErr(t, "what was undone", err, store.ErrNotFound)
+			_, err = tx.UserByEmail(ctx, kept.Email)
 			return err
 		})
 		err := f.Update(t.Context(), func(ctx context.Context, tx *store.Tx) error {
-			return tx.Rehearse(ctx, func(context.Context) error { return store.ErrConflict })
+			return tx.Nested(ctx, true, func(context.Context) error { return store.ErrConflict })
 		})
-		wantErr(t, "a rehearsal that fails", err, store.ErrConflict)
+		wantErr(t, "one that fails", err, store.ErrConflict)
 	})
 }
