@@ -10,6 +10,8 @@
 GO       ?= go
 BASEDIR  ?= run
 FUZZTIME ?= 1m
+# How often each fuzz target runs in make test, beside the inputs in testdata.
+FUZZTRIES ?= 300x
 # A folder with the Go vulnerability database, for machines without network.
 VULNDB   ?=
 
@@ -25,6 +27,7 @@ run: build
 test: lint
 	scripts/test-requirements
 	CGO_ENABLED=1 $(GO) test -race -count=1 -timeout 75m ./...
+	scripts/fuzz $(FUZZTRIES)
 
 lint:
 	$(GO) mod verify
