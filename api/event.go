@@ -73,6 +73,15 @@ var eventKinds = []EventKindInfo{
 // EventKinds returns every kind of event in the order of the reference.
 func EventKinds() []EventKindInfo { return slices.Clone(eventKinds) }
 
+// Info returns the kind's description and whether the kind is known.
+func (k EventKind) Info() (EventKindInfo, bool) {
+	i := slices.IndexFunc(eventKinds, func(info EventKindInfo) bool { return info.Kind == k })
+	if i < 0 {
+		return EventKindInfo{Kind: k}, false
+	}
+	return eventKinds[i], true
+}
+
 // EventList returns entries of the event log, the newest first: what happened to an
 // account, when, and from where.
 //

@@ -2,13 +2,10 @@ package test
 
 import (
 	"fmt"
-	"maps"
 	"net/http"
 	"os"
 	"os/exec"
 	"path/filepath"
-	"slices"
-	"strings"
 	"sync"
 	"testing"
 	"time"
@@ -48,18 +45,9 @@ func startJumper(t *testing.T, options ...string) *jumper {
 	try(t, "build a server whose clock can be set", err)
 	j := &jumper{file: filepath.Join(dir, "clock")}
 	write(t, j.file, "0s")
-	set := settings(t, dir)
-	for _, option := range options {
-		name, value, _ := strings.Cut(option, "=")
-		set[name] = value
-	}
-	var args []string
-	for _, name := range slices.Sorted(maps.Keys(set)) {
-		args = append(args, "--"+name+"="+set[name])
-	}
-	cmd := exec.Command(program, args...)
-	cmd.Env = environment("AUTHNZERVER_ADMIN_EMAIL="+adminEmail, "AUTHNZERVER_ADMIN_PASSWORD="+adminPassword, "AUTHNZERVER_CLOCK_FILE="+j.file)
-	j.server = launch(t, cmd, dir, set["secret"])
+	cmd, key := serve(t, dir, []string{program}, options...)
+	cmd.Env = append(cmd.Env, "AUTHNZERVER_CLOCK_FILE="+j.file)
+	j.server = launch(t, cmd, dir, key)
 	return j
 }
 

@@ -152,19 +152,27 @@ func start(t testing.TB, options ...string) *server {
 // startIn starts a server in dir, which may hold an earlier one's files.
 func startIn(t testing.TB, dir string, options ...string) *server {
 	t.Helper()
+	cmd, key := serve(t, dir, []string{"authnzrv"}, options...)
+	return launch(t, cmd, dir, key)
+}
+
+// serve returns the command that starts a server in dir, by a program with arguments that
+// come first, and the server's key.
+func serve(t testing.TB, dir string, program []string, options ...string) (cmd *exec.Cmd, key string) {
+	t.Helper()
 	set := settings(t, dir)
 	for _, option := range options {
 		name, value, _ := strings.Cut(option, "=")
 		set[name] = value
 	}
-	var args []string
+	args := slices.Clone(program[1:])
 	for _, name := range slices.Sorted(maps.Keys(set)) {
 		args = append(args, "--"+name+"="+set[name])
 	}
-	key, _, _ := strings.Cut(set["secret"], ",")
-	cmd := exec.Command("authnzrv", args...)
+	key, _, _ = strings.Cut(set["secret"], ",")
+	cmd = exec.Command(program[0], args...)
 	cmd.Env = environment("AUTHNZERVER_ADMIN_EMAIL="+adminEmail, "AUTHNZERVER_ADMIN_PASSWORD="+adminPassword)
-	return launch(t, cmd, dir, key)
+	return cmd, key
 }
 
 // launch starts the command, which must be a server that logs JSON, and waits

@@ -3,9 +3,7 @@ package test
 import (
 	"flag"
 	"fmt"
-	"maps"
 	"os"
-	"os/exec"
 	"slices"
 	"strconv"
 	"strings"
@@ -26,16 +24,9 @@ var systemCalls = []struct{ name, errno string }{
 // It returns nil when the server does not start for that.
 func startFailing(t *testing.T, dir, key, call, errno string, n int) *server {
 	t.Helper()
-	set := settings(t, dir)
-	set["secret"] = key
-	args := []string{
-		"-f", "-qq", "-o", os.DevNull, "-e", "trace=" + call, "-e", fmt.Sprintf("inject=%s:error=%s:when=%d", call, errno, n), "authnzrv",
-	}
-	for _, name := range slices.Sorted(maps.Keys(set)) {
-		args = append(args, "--"+name+"="+set[name])
-	}
-	cmd := exec.Command("strace", args...)
-	cmd.Env = environment("AUTHNZERVER_ADMIN_EMAIL="+adminEmail, "AUTHNZERVER_ADMIN_PASSWORD="+adminPassword)
+	cmd, _ := serve(t, dir, []string{
+		"strace", "-f", "-qq", "-o", os.DevNull, "-e", "trace=" + call, "-e", fmt.Sprintf("inject=%s:error=%s:when=%d", call, errno, n), "authnzrv",
+	}, "secret="+key)
 	s := newServer(t, cmd, dir, key)
 	try(t, "start strace", cmd.Start())
 	go func() {

@@ -61,7 +61,7 @@ func (c *eventsTailCommand) Run(ctx context.Context, p *process) (err error) {
 	if c.Lines < 0 {
 		return errors.New("--lines must be 0 or more")
 	}
-	if c.Kind != "" && !slices.ContainsFunc(api.EventKinds(), func(k api.EventKindInfo) bool { return string(k.Kind) == c.Kind }) {
+	if _, known := api.EventKind(c.Kind).Info(); c.Kind != "" && !known {
 		return fmt.Errorf("there is no kind of event %q; see authnzrv events kinds", c.Kind)
 	}
 	log, err := c.openEvents(ctx)

@@ -510,22 +510,10 @@ func keyText(t testing.TB, keys []api.APIKeyInfo) string {
 // policyOf returns the default policy without an action on API keys.
 func policyOf(t testing.TB, without string) *policy.Policy {
 	t.Helper()
-	var document map[string]any
-	err := json.Unmarshal(policy.DefaultJSON(), &document)
-	if err != nil {
-		t.Fatal(err)
-	}
-	item := document["item_policy"].(map[string]any)["apikey"].(map[string]any)
-	item["valid_role_actions"] = slices.DeleteFunc(item["valid_role_actions"].([]any), func(a any) bool { return a == without })
-	text, err := json.Marshal(document)
-	if err != nil {
-		t.Fatal(err)
-	}
-	p, err := policy.Parse(text)
-	if err != nil {
-		t.Fatal(err)
-	}
-	return p
+	return changedPolicy(t, func(document map[string]any) {
+		item := document["item_policy"].(map[string]any)["apikey"].(map[string]any)
+		item["valid_role_actions"] = slices.DeleteFunc(item["valid_role_actions"].([]any), func(a any) bool { return a == without })
+	})
 }
 
 func minterOf(t testing.TB, key string) *token.Minter {

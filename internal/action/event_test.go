@@ -10,8 +10,6 @@ import (
 	"testing"
 	"time"
 
-	"github.com/go-json-experiment/json"
-
 	"authnzerver/api"
 	"authnzerver/internal/action"
 	"authnzerver/internal/event"
@@ -707,25 +705,13 @@ func withRequest(ctx context.Context, name string) context.Context {
 // may view although it is others'.
 func policyWithEvents(t testing.TB) *policy.Policy {
 	t.Helper()
-	var document map[string]any
-	err := json.Unmarshal(policy.DefaultJSON(), &document)
-	if err != nil {
-		t.Fatal(err)
-	}
-	document["items"] = append(document["items"].([]any), "event")
-	document["item_policy"].(map[string]any)["event"] = map[string]any{
-		"valid_role_actions": []string{"view"}, "valid_visibilities": []string{"private"},
-		"invalid_roles": []string{"authenticated", "anonymous", "locked"},
-	}
-	others := document["role_policy"].(map[string]any)["staff"].(map[string]any)["allowed_actions_for_other"].(map[string]any)
-	others["private"] = append(others["private"].([]any), "view")
-	text, err := json.Marshal(document)
-	if err != nil {
-		t.Fatal(err)
-	}
-	p, err := policy.Parse(text)
-	if err != nil {
-		t.Fatal(err)
-	}
-	return p
+	return changedPolicy(t, func(document map[string]any) {
+		document["items"] = append(document["items"].([]any), "event")
+		document["item_policy"].(map[string]any)["event"] = map[string]any{
+			"valid_role_actions": []string{"view"}, "valid_visibilities": []string{"private"},
+			"invalid_roles": []string{"authenticated", "anonymous", "locked"},
+		}
+		others := document["role_policy"].(map[string]any)["staff"].(map[string]any)["allowed_actions_for_other"].(map[string]any)
+		others["private"] = append(others["private"].([]any), "view")
+	})
 }

@@ -106,6 +106,13 @@ func (s *Server) guess(ctx context.Context, user *store.User, email api.Email, s
 	return g
 }
 
+// proven returns who made a guess that was right.
+func (g *guess) proven() actor {
+	by := g.by
+	by.id = g.user.ID
+	return by
+}
+
 // subject is the keyed hash under which something is counted.
 func (s *Server) subject(parts ...string) string {
 	key := s.Keys.Key(parts...)
@@ -391,9 +398,7 @@ func (s *Server) logRight(ctx context.Context, tx *store.Tx, g *guess, kind api.
 	if !g.user.IsActive || g.user.Role == roleLocked {
 		return s.log(ctx, tx, g.by, api.EventLoginFailed, g.user.ID, details{"code": api.CodeUserLocked})
 	}
-	by := g.by
-	by.id = g.user.ID
-	return s.log(ctx, tx, by, kind, g.user.ID, nil)
+	return s.log(ctx, tx, g.proven(), kind, g.user.ID, nil)
 }
 
 // logWrong writes the events of a guess that was wrong, and has the user told when

@@ -703,3 +703,23 @@ func (f *fixture) occupy() {
 }
 
 func ptr[T any](v T) *T { return &v }
+
+// changedPolicy returns the default policy after a change of its document.
+func changedPolicy(t testing.TB, change func(document map[string]any)) *policy.Policy {
+	t.Helper()
+	var document map[string]any
+	err := json.Unmarshal(policy.DefaultJSON(), &document)
+	if err != nil {
+		t.Fatal(err)
+	}
+	change(document)
+	text, err := json.Marshal(document)
+	if err != nil {
+		t.Fatal(err)
+	}
+	p, err := policy.Parse(text)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return p
+}

@@ -112,14 +112,12 @@ func (s *Server) changePassword(ctx context.Context, p *api.UserChangePassNoSess
 	if session != nil {
 		spare = session.Digest
 	}
-	by := g.by
-	by.id = user.ID
 	return s.setPassword(ctx, user, hash, func(ctx context.Context, tx *store.Tx, _ *store.User) error {
 		err := revokeAccess(ctx, tx, user.ID, spare)
 		if err != nil {
 			return err
 		}
-		return s.log(ctx, tx, by, api.EventPasswordChanged, user.ID, nil)
+		return s.log(ctx, tx, g.proven(), api.EventPasswordChanged, user.ID, nil)
 	})
 }
 

@@ -133,7 +133,7 @@ func (s *Server) SessionList(ctx context.Context, p *api.SessionListParams) (api
 		owner = p.UserID.Value
 	}
 	event.From(ctx).SetTarget(owner)
-	if owner != caller.ID && !s.mayViewSessions(caller, owner) {
+	if owner != caller.ID && !s.mayViewPrivate(caller, itemSession, owner) {
 		return api.SessionListResult{}, api.Fail(api.CodeNotPermitted)
 	}
 	page := pageOf(p.Limit, p.After)
@@ -174,11 +174,11 @@ func (s *Server) SessionList(ctx context.Context, p *api.SessionListParams) (api
 	return result, nil
 }
 
-// mayViewSessions reports whether the policy lets an active user view the
-// sessions of another.
-func (s *Server) mayViewSessions(caller *store.User, owner int64) bool {
+// mayViewPrivate reports whether the policy lets an active user view private items of
+// another.
+func (s *Server) mayViewPrivate(caller *store.User, item string, owner int64) bool {
 	granted, err := s.Policy().Allows(&policy.Question{
-		UserID: caller.ID, Role: caller.Role, Action: actionView, Item: itemSession, Owner: owner, Visibility: "private",
+		UserID: caller.ID, Role: caller.Role, Action: actionView, Item: item, Owner: owner, Visibility: "private",
 	})
 	return caller.IsActive && granted && err == nil // the only error is an unknown role, which may do nothing
 }
@@ -230,12 +230,7 @@ func (s *Server) SessionDelete(ctx context.Context, p *api.SessionDeleteParams) 
 		digest := token.Sum(string(p.SessionToken))
 		current, err := tx.Session(ctx, digest)
 		if errors.Is(err, store.ErrNotFound) && !p.SessionID.Set { // expired, perhaps
-			var found bool
-			found, err = tx.DeleteSession(ctx, digest)
-			if err == nil && !found {
-				err = api.Fail(api.CodeSessionNotFound)
-			}
-			return err
+			return wasSession(tx.DeleteSession(ctx, digest))
 		}
 		if err != nil {
 			return failWhen(err, store.ErrNotFound, api.CodeSessionNotFound)
@@ -251,15 +246,21 @@ func (s *Server) SessionDelete(ctx context.Context, p *api.SessionDeleteParams) 
 		case current.UserID != store.AnonymousID: // the others of which are other people's
 			found, err = tx.DeleteSessionByID(ctx, current.UserID, id)
 		}
-		if err == nil && !found {
-			err = api.Fail(api.CodeSessionNotFound)
-		}
+		err = wasSession(found, err)
 		if err != nil {
 			return err
 		}
 		return s.logSession(ctx, tx, actorOf(ctx, current.UserID, current), api.EventSessionEnded, current.UserID, id)
 	})
 	return api.SessionDeleteResult{}, err
+}
+
+// wasSession returns an error unless a session was deleted.
+func wasSession(found bool, err error) error {
+	if err == nil && !found {
+		return api.Fail(api.CodeSessionNotFound)
+	}
+	return err
 }
 
 // SessionDeleteUserID answers [api.SessionDeleteUserID].

@@ -140,10 +140,7 @@ func (s *Server) UserLogout(ctx context.Context, p *api.UserLogoutParams) (api.U
 		return result, api.Fail(api.CodeSessionUserMismatch)
 	}
 	return result, s.Store.Update(ctx, func(ctx context.Context, tx *store.Tx) error {
-		found, err := tx.DeleteSession(ctx, session.Digest)
-		if err == nil && !found {
-			err = api.Fail(api.CodeSessionNotFound)
-		}
+		err := wasSession(tx.DeleteSession(ctx, session.Digest))
 		if err != nil || user.ID == store.AnonymousID {
 			return err
 		}
@@ -435,9 +432,7 @@ func (s *Server) UserDelete(ctx context.Context, p *api.UserDeleteParams) (api.U
 		if now.Role == roleSuperuser {
 			return api.Fail(api.CodeSuperuserKept)
 		}
-		by := g.by
-		by.id = user.ID
-		return s.deleteUser(ctx, tx, by, user.ID)
+		return s.deleteUser(ctx, tx, g.proven(), user.ID)
 	})
 }
 

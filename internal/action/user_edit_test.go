@@ -451,23 +451,11 @@ func internalLockScenarios() []scenario {
 // what the role authenticated may.
 func policyWithRole(t testing.TB, name string) *policy.Policy {
 	t.Helper()
-	var document map[string]any
-	err := json.Unmarshal(policy.DefaultJSON(), &document)
-	if err != nil {
-		t.Fatal(err)
-	}
-	document["roles"] = append(document["roles"].([]any), name)
-	roles := document["role_policy"].(map[string]any)
-	roles[name] = roles["authenticated"]
-	text, err := json.Marshal(document)
-	if err != nil {
-		t.Fatal(err)
-	}
-	p, err := policy.Parse(text)
-	if err != nil {
-		t.Fatal(err)
-	}
-	return p
+	return changedPolicy(t, func(document map[string]any) {
+		document["roles"] = append(document["roles"].([]any), name)
+		roles := document["role_policy"].(map[string]any)
+		roles[name] = roles["authenticated"]
+	})
 }
 
 // together runs do in n goroutines and returns what they returned.

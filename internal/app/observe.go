@@ -150,6 +150,13 @@ func (o *observed) queue(name string, err error) {
 	}
 }
 
+// mail counts a message that was given to the mail server.
+func (o *observed) mail(err error) {
+	if o != nil {
+		o.mails.Inc(outcomeOf(err))
+	}
+}
+
 // breach counts a password that could not be looked up.
 func (o *observed) breach() {
 	if o != nil {
@@ -163,9 +170,7 @@ func (a *App) traceMail(send func(context.Context, *mail.Message) error) func(co
 		ctx, span := tracing.Start(ctx, "mail")
 		err := send(ctx, m)
 		span.End(err)
-		if a.observed != nil {
-			a.observed.mails.Inc(outcomeOf(err))
-		}
+		a.observed.mail(err)
 		return err
 	}
 }
