@@ -267,8 +267,10 @@ func TestHealthStates(t *testing.T) {
 	conn, err := net.Dial("tcp", s.addr)
 	try(t, "connect", err)
 	defer conn.Close()
-	_, err = io.WriteString(conn, "POST / HTTP/1.1\r\nHost: localhost\r\nContent-Length: 10\r\n\r\nx")
+	_, err = io.WriteString(conn, "POST / HTTP/1.1\r\nHost: localhost\r\nContent-Length: 10\r\nExpect: 100-continue\r\n\r\n")
 	try(t, "begin a request", err)
+	_, err = io.ReadFull(conn, make([]byte, len("HTTP/1.1 100 Continue\r\n\r\n")))
+	try(t, "wait until the server reads it", err)
 	s.signal(syscall.SIGTERM)
 	s.wait("the server to be stopping", func() bool {
 		status, text := get(t, at+"/health/ready")
@@ -277,7 +279,7 @@ func TestHealthStates(t *testing.T) {
 	if status, _ := get(t, at+"/health/live"); status != http.StatusOK {
 		t.Errorf("while it stops, the server is said not to be live: %d", status)
 	}
-	_, err = io.WriteString(conn, "123456789")
+	_, err = io.WriteString(conn, "1234567890")
 	try(t, "end the request", err)
 	s.await()
 }

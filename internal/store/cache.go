@@ -20,9 +20,9 @@ const (
 
 // A cache holds sessions, API keys and users as they are in the database.
 //
-// What a transaction changed is forgotten before the transaction is
-// acknowledged, and a row that was read before that moment is never put in
-// after it: a revoked session is refused in the very next request.
+// What a transaction changes is forgotten before it is committed, and a row that was
+// read before the transaction is acknowledged is never put in after it: a revoked
+// session is refused in the very next request.
 type cache struct {
 	sessions part[token.Digest, Session]
 	keys     part[token.Digest, APIKey]
@@ -30,7 +30,7 @@ type cache struct {
 
 	// mu orders putting rows in against forgetting them. generation counts
 	// when a transaction that changed something began to be committed, and when
-	// that was forgotten; committing is how many are between the two.
+	// it was over; committing is how many are between the two.
 	mu         sync.RWMutex
 	generation uint64
 	committing int
@@ -143,15 +143,17 @@ func cached[K comparable, V any](c *cache, p *part[K, V], key K, read func() (*V
 	return row, nil
 }
 
-// commit commits a transaction and then forgets what it changed. What the database shows
-// of that in the meantime is not put in, so that the rows in the cache are of one state.
+// commit commits a transaction and forgets what it changes. From when the change can be
+// seen in the database until it is acknowledged, these rows are read from there and not put
+// in: who has seen it is never told what was before, and the rows in the cache are of one
+// state.
 func (c *cache) commit(t *touched, commit func() error) error {
 	c.mu.Lock()
-	c.generation++
 	c.committing++
 	c.sessions.begin(t.sessions)
 	c.keys.begin(t.keys)
 	c.users.begin(t.users)
+	c.drop(t)
 	c.mu.Unlock()
 	err := commit()
 	c.mu.Lock()
@@ -160,7 +162,7 @@ func (c *cache) commit(t *touched, commit func() error) error {
 	c.sessions.end(t.sessions)
 	c.keys.end(t.keys)
 	c.users.end(t.users)
-	c.drop(t) // a commit that reported an error may have been made all the same
+	c.generation++ // who is reading has perhaps read what was before
 	return err
 }
 

@@ -434,21 +434,27 @@ func (s *Store) update(ctx context.Context, fn func(context.Context, *Tx) error)
 		return errors.Join(err, ignoreDone(tx.Rollback()))
 	}
 	if t.touched.any() {
-		err = s.cache.commit(&t.touched, tx.Commit)
+		err = s.cache.commit(&t.touched, func() error { return s.commit(ctx, t) })
 	} else {
-		err = tx.Commit()
-	}
-	if err != nil {
-		unanswered := t.id != "" && !answered(err)
-		err = fmt.Errorf("commit: %w", classify(err))
-		if unanswered {
-			err = s.settle(ctx, t.id, err)
-		}
+		err = s.commit(ctx, t)
 	}
 	if err == nil && t.queued {
 		s.queued()
 	}
 	return err
+}
+
+// commit commits a transaction, and learns whether that was done when there is no answer.
+func (s *Store) commit(ctx context.Context, t *Tx) error {
+	err := t.tx.Commit()
+	if err == nil {
+		return nil
+	}
+	failed := fmt.Errorf("commit: %w", classify(err))
+	if t.id == "" || answered(err) {
+		return failed
+	}
+	return s.settle(ctx, t.id, failed)
 }
 
 // dialectOf returns the dialect of a kind of database.

@@ -12,6 +12,7 @@ import (
 	"sync"
 	"sync/atomic"
 	"testing"
+	"time"
 
 	"authnzerver/internal/store"
 	"authnzerver/test/databases"
@@ -33,7 +34,12 @@ const (
 	passes = iota
 	isLost // before the server has it
 	isMade // but the server's answer is lost
+	isSent // and the server is at it when the connection ends
 )
+
+// cancelRequest is how a client of PostgreSQL that has lost its connection asks, on another
+// one, that the server give up what it is doing (PostgreSQL, "Message Formats").
+var cancelRequest = []byte{0, 0, 0, 16, 4, 210, 22, 46}
 
 func newCutter(t *testing.T, network, address string) *cutter {
 	t.Helper()
@@ -67,7 +73,8 @@ func (c *cutter) serve(client net.Conn) {
 	}
 	defer server.Close()
 	var mute atomic.Bool
-	go func() { // ends with the connections
+	var answered sync.WaitGroup
+	answered.Go(func() { // ends with the connections
 		defer client.Close()
 		part := make([]byte, 64<<10)
 		for {
@@ -80,13 +87,17 @@ func (c *cutter) serve(client net.Conn) {
 				return
 			}
 		}
-	}()
+	})
 	part := make([]byte, 64<<10)
 	for {
 		n, err := client.Read(part)
 		if err != nil {
 			return
 		}
+		if bytes.HasPrefix(part[:n], cancelRequest) {
+			return // as when the network is gone
+		}
+		sent := false
 		if bytes.Contains(bytes.ToLower(part[:n]), []byte("commit")) {
 			switch c.next.Swap(passes) {
 			case isLost:
@@ -95,10 +106,19 @@ func (c *cutter) serve(client net.Conn) {
 			case isMade:
 				c.cuts.Add(1)
 				mute.Store(true)
+			case isSent:
+				c.cuts.Add(1)
+				sent = true
 			}
 		}
 		_, err = io.Copy(server, bytes.NewReader(part[:n]))
 		if err != nil {
+			return
+		}
+		if sent {
+			mute.Store(true)
+			_ = client.Close()
+			answered.Wait()
 			return
 		}
 	}
@@ -130,6 +150,78 @@ func TestCutCommits(t *testing.T) {
 			wantErr(t, "Ping", f.Ping(t.Context()), nil)
 		})
 	}
+}
+
+// TestReadersDuringCommits has commits take long, and some connections end in them: who
+// has read a change never reads what was before it, be it from memory or from the
+// database, nor does anybody once the change was acknowledged.
+func TestReadersDuringCommits(t *testing.T) {
+	t.Parallel()
+	c, where := cut(t, databases.PostgreSQL)
+	f := openFixture(t, where)
+	f.initialize()
+	u := f.insertUser("u")
+	var acknowledged atomic.Int64 // Unix nanoseconds
+	login := func() {
+		f.clock.advance(time.Second)
+		f.update(func(ctx context.Context, tx *store.Tx) error { return tx.RecordLogin(ctx, u.ID, false) })
+		acknowledged.Store(f.clock.Now().UnixNano())
+	}
+	login()
+	var rounds atomic.Int64
+	database := f.raw()
+	for _, statement := range []string{
+		`CREATE FUNCTION take_long() RETURNS trigger LANGUAGE plpgsql AS 'BEGIN PERFORM pg_sleep(0.03); RETURN NULL; END'`,
+		`CREATE CONSTRAINT TRIGGER take_long AFTER UPDATE ON users DEFERRABLE INITIALLY DEFERRED FOR EACH ROW EXECUTE FUNCTION take_long()`,
+	} {
+		_, err := database.ExecContext(t.Context(), statement)
+		if err != nil {
+			t.Fatal(err)
+		}
+	}
+	done := make(chan struct{})
+	var readers sync.WaitGroup
+	const clients = 4
+	for range clients {
+		readers.Go(func() {
+			for {
+				select {
+				case <-done:
+					return
+				default:
+				}
+				last := acknowledged.Load()
+				remembered, err := f.User(t.Context(), u.ID)
+				if err != nil || remembered.LastLoginTry.UnixNano() < last {
+					t.Errorf("a change that was acknowledged is not seen: %v", err)
+					return
+				}
+				// A transaction would end with a commit, which may be the one that is cut.
+				var read time.Time
+				err = database.QueryRowContext(t.Context(), "SELECT last_login_try FROM users WHERE user_id = $1", u.ID).Scan(&read)
+				if err == nil {
+					remembered, err = f.User(t.Context(), u.ID)
+				}
+				if err != nil || remembered.LastLoginTry.Before(read) {
+					t.Errorf("a change was seen, and then not: %v", err)
+					return
+				}
+				rounds.Add(1)
+			}
+		})
+	}
+	const n = 40
+	for i := range n {
+		c.next.Store([]int32{passes, isSent}[i%2])
+		login()
+		// Before the clock goes on, and changes are looked for, the readers look.
+		for seen := rounds.Load() + 2*clients; rounds.Load() < seen && !t.Failed(); {
+			time.Sleep(time.Millisecond)
+		}
+	}
+	close(done)
+	readers.Wait()
+	equal(t, "cuts", c.cuts.Load(), n/2)
 }
 
 // cut returns a cutter before a new database and the URL through it.
