@@ -101,19 +101,42 @@ type writer struct {
 	acked   int
 }
 
+// newWriter returns the writer of a new user.
+func (s *server) newWriter(random *rand.Rand) *writer {
+	u := s.newUser()
+	return &writer{random: random, account: &account{
+		id: u.id, email: u.email, name: u.name, password: u.password, sessions: map[string]bool{}, keys: map[string]bool{}, events: 2,
+	}}
+}
+
+// The kinds of changes, as change numbers them.
+const (
+	renames       = 0
+	opensSession  = 3
+	endsSession   = 6
+	makesKey      = 7
+	revokesKey    = 9
+	newPassword   = 10
+	locks         = 11
+	manyOfChanges = 12
+)
+
 // next returns a change at random.
-func (w *writer) next() *change {
+func (w *writer) next() *change { return w.change(w.random.IntN(manyOfChanges)) }
+
+// change returns a change of a kind, or a lock when the account is not in a state for it.
+func (w *writer) change(kind int) *change {
 	a := w.account
 	w.number++
 	pick := func(from map[string]bool) string {
 		all := slices.Sorted(maps.Keys(from))
 		return all[w.random.IntN(len(all))]
 	}
-	switch kind := w.random.IntN(12); {
-	case kind < 3:
+	switch {
+	case kind < opensSession:
 		name := fmt.Sprintf("Writer %d", w.number)
 		return &change{"internal-user-edit", params{"target_userid": a.id, "update_dict": params{"full_name": name}}, func(a *account, _ *reply) { a.name = name }}
-	case kind < 6 && !a.locked:
+	case kind < endsSession && !a.locked:
 		return &change{"session-new", newSession().with(params{"user_id": a.id}), func(a *account, r *reply) {
 			if r == nil {
 				a.strangeSessions++
@@ -121,10 +144,10 @@ func (w *writer) next() *change {
 				a.sessions[r.text("session_token")] = true
 			}
 		}}
-	case kind < 7 && len(a.sessions) > 0:
+	case kind < makesKey && len(a.sessions) > 0:
 		token := pick(a.sessions)
 		return &change{"session-delete", params{"session_token": token}, func(a *account, _ *reply) { delete(a.sessions, token) }}
-	case kind < 9 && !a.locked:
+	case kind < revokesKey && !a.locked:
 		return &change{"apikey-new-nosession", params{
 			"user_id": a.id, "user_role": "authenticated", "issuer": "i", "audience": "a", "subject": "s", "apiversion": 1, "ip_address": "192.0.2.7",
 			"expires_seconds": 3600, "not_valid_before": 0, "refresh_expires": 6000, "refresh_nbf": 0,
@@ -135,12 +158,12 @@ func (w *writer) next() *change {
 			}
 			a.keys[r.keyToken()] = true
 		}}
-	case kind < 10 && len(a.keys) > 0 && !a.locked:
+	case kind < newPassword && len(a.keys) > 0 && !a.locked:
 		token := pick(a.keys)
 		return &change{"apikey-revoke-nosession", params{
 			"user_id": a.id, "user_role": "authenticated", "apikey_dict": params{"uid": a.id, "rol": "authenticated", "tkn": token},
 		}, func(a *account, _ *reply) { delete(a.keys, token) }}
-	case kind < 11 && !a.locked:
+	case kind < locks && !a.locked:
 		password := fmt.Sprintf("Vivid-lantern-%d-meadow-%d", w.number, w.random.IntN(1_000_000))
 		return &change{"user-changepass-nosession", params{
 			"user_id": a.id, "full_name": a.name, "email": a.email, "current_password": a.password, "new_password": password,
@@ -162,6 +185,13 @@ func (w *writer) next() *change {
 	}
 }
 
+// acknowledged notes that a change was made.
+func (w *writer) acknowledged(c *change, r *reply) {
+	c.applied(w.account, r)
+	w.account.events++
+	w.acked++
+}
+
 // write makes changes until the server is gone.
 func (w *writer) write(s *server) error {
 	for {
@@ -177,9 +207,7 @@ func (w *writer) write(s *server) error {
 		if !r.Success {
 			return fmt.Errorf("%s ended in %s", c.name, r.Code)
 		}
-		c.applied(w.account, r)
-		w.account.events++
-		w.acked++
+		w.acknowledged(c, r)
 	}
 }
 
@@ -287,10 +315,7 @@ func TestKilled(t *testing.T) {
 	admin := s.superuser()
 	writers := make([]*writer, crashWriters)
 	for i := range writers {
-		u := s.newUser()
-		writers[i] = &writer{random: rand.New(rand.NewPCG(seed, uint64(i)+1)), account: &account{
-			id: u.id, email: u.email, name: u.name, password: u.password, sessions: map[string]bool{}, keys: map[string]bool{}, events: 2,
-		}}
+		writers[i] = s.newWriter(rand.New(rand.NewPCG(seed, uint64(i)+1)))
 	}
 	for cycle := range *kills {
 		var running sync.WaitGroup

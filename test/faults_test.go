@@ -41,6 +41,10 @@ type link struct {
 	network, address string // of that
 	listener         net.Listener
 	fault            atomic.Int32
+	// left counts down the messages to where one is cut off; at 0 none is. toldOf is whether
+	// that one still arrives.
+	left   atomic.Int64
+	toldOf atomic.Bool
 
 	mu    sync.Mutex
 	conns map[net.Conn]bool
@@ -148,12 +152,28 @@ func (l *link) pass(to, from net.Conn, answers bool) {
 		if cut {
 			text = text[:rand.IntN(len(text))]
 		}
+		if !answers && l.left.Load() > 0 && l.left.Add(-1) == 0 {
+			cut = true
+			if !l.toldOf.Load() {
+				return
+			}
+		}
 		_, err = to.Write(text)
 		if err != nil || cut {
 			return
 		}
 	}
 }
+
+// cutMessage ends the connection at the n-th message from now on, before it arrives or before
+// its answer does.
+func (l *link) cutMessage(n int, arrives bool) {
+	l.toldOf.Store(arrives)
+	l.left.Store(int64(n))
+}
+
+// wasCut reports whether that has happened, and calls it off otherwise.
+func (l *link) wasCut() bool { return l.left.Swap(0) <= 0 }
 
 // hostAndPort are those of the link.
 func (l *link) hostAndPort() (string, string) {
@@ -250,6 +270,69 @@ func TestDatabaseLink(t *testing.T) {
 			}
 			names[i] = []string{row["full_name"].(string)}
 		}
+	}
+}
+
+// TestEachMessageToTheDatabase has each kind of change fail at each of its messages to the
+// database, the first, the second and so on, once before the message arrives and once before
+// its answer does. What is said to be made is there, with its event and what it ends, what
+// failed is not, and what is unknown is there whole or not at all.
+func TestEachMessageToTheDatabase(t *testing.T) {
+	t.Parallel()
+	if kind == databases.SQLite {
+		return // there are no messages; TestFailingSystemCalls has its calls fail
+	}
+	l, where := databaseLink(t)
+	s := start(t, "authdb="+where)
+	admin := s.superuser()
+	w := s.newWriter(rand.New(rand.NewPCG(1, 1)))
+	do := func(c *change) {
+		t.Helper()
+		w.acknowledged(c, s.call(c.name, c.body).ok())
+	}
+	cuts, made, failed := 0, 0, 0
+	for _, kind := range []int{renames, opensSession, endsSession, makesKey, revokesKey, newPassword, locks} {
+		for n, reached := 1, true; reached; n++ {
+			for _, arrives := range []bool{false, true} {
+				if w.account.locked {
+					do(w.change(locks))
+				}
+				if kind == endsSession && len(w.account.sessions) == 0 {
+					do(w.change(opensSession))
+				}
+				if kind == revokesKey && len(w.account.keys) == 0 {
+					do(w.change(makesKey))
+				}
+				c := w.change(kind)
+				l.cutMessage(n, arrives)
+				r, err := s.tell(c.name, c.body)
+				try(t, c.name, err)
+				reached = l.wasCut()
+				if reached {
+					cuts++
+				}
+				what := fmt.Sprintf("%s whose message %d was cut off (arrives: %t)", c.name, n, arrives)
+				switch {
+				case r.Success:
+					made++
+					w.acknowledged(c, r)
+				case !reached || !slices.Contains(mayFailWith, r.Code):
+					t.Errorf("%s ended in %s", what, r.Code)
+				default:
+					failed++
+					if r.Code == "unknown_outcome" || r.Code == "request_timeout" {
+						w.pending = c
+					}
+				}
+				if problem := w.check(s, admin); problem != "" {
+					t.Fatalf("%s: %s", what, problem)
+				}
+			}
+		}
+	}
+	t.Logf("%d messages were cut off; %d changes were made, %d failed", cuts, made, failed)
+	if cuts < 50 {
+		t.Errorf("only %d messages were cut off: this shows nothing", cuts)
 	}
 }
 

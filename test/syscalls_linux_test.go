@@ -20,13 +20,11 @@ var systemCalls = []struct{ name, errno string }{
 	{"fdatasync", "EIO"}, {"fsync", "EIO"}, {"pwrite64", "EIO"}, {"pwrite64", "ENOSPC"}, {"ftruncate", "EIO"}, {"openat", "EIO"},
 }
 
-// startFailing starts a server of which the n-th system call of a kind fails in each thread.
-// It returns nil when the server does not start for that.
-func startFailing(t *testing.T, dir, key, call, errno string, n int) *server {
+// startTraced starts a server under strace with more options. It returns nil when the server
+// does not start.
+func startTraced(t *testing.T, dir, key string, options ...string) *server {
 	t.Helper()
-	cmd, _ := serve(t, dir, []string{
-		"strace", "-f", "-qq", "-o", os.DevNull, "-e", "trace=" + call, "-e", fmt.Sprintf("inject=%s:error=%s:when=%d", call, errno, n), "authnzrv",
-	}, "secret="+key)
+	cmd, _ := serve(t, dir, slices.Concat([]string{"strace", "-f", "-qq"}, options, []string{"authnzrv"}), "secret="+key)
 	s := newServer(t, cmd, dir, key)
 	try(t, "start strace", cmd.Start())
 	go func() {
@@ -41,7 +39,7 @@ func startFailing(t *testing.T, dir, key, call, errno string, n int) *server {
 	})
 	if ready == nil {
 		if text := s.log.String(); !strings.Contains(text, "authnzrv: ") || strings.Contains(text, "goroutine ") {
-			t.Errorf("%s %d: the server ended without saying why:\n%s", call, n, text)
+			t.Errorf("the server ended without saying why:\n%s", text)
 		}
 		return nil
 	}
@@ -84,7 +82,7 @@ func TestFailingSystemCalls(t *testing.T) {
 			first := startIn(t, dir, "secret="+key)
 			u := first.newUser()
 			first.stop()
-			s := startFailing(t, dir, key, c.name, c.errno, n)
+			s := startTraced(t, dir, key, "-o", os.DevNull, "-e", "trace="+c.name, "-e", fmt.Sprintf("inject=%s:error=%s:when=%d", c.name, c.errno, n))
 			want := u.name
 			if s == nil {
 				notStarted++
