@@ -13,6 +13,7 @@ import (
 	"strconv"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -146,16 +147,20 @@ func (c *cluster) proxy() string {
 
 // A failedTry is a request that was sent and failed in a way that may pass.
 type failedTry struct {
-	sent time.Time
-	code string // none without an answer
+	sent  time.Time
+	code  string // none without an answer
+	again bool   // not the first try of its request
 }
 
 // A frontend asks several nodes, and asks again when it should.
 type frontend struct {
-	key  string
+	key  atomic.Pointer[string]
 	urls []string // asked in turns
 	http *http.Client
 }
+
+// use has the frontend seal with another key from now on.
+func (f *frontend) use(key string) { f.key.Store(&key) }
 
 // An outcome is the end of a request.
 type outcome struct {
@@ -186,7 +191,7 @@ func (f *frontend) ask(name string, body params, again func(failedTry)) (*outcom
 			return got, nil
 		}
 		unsure = unsure || done
-		failed := failedTry{sent: sent}
+		failed := failedTry{sent: sent, again: try > 1}
 		if got != nil {
 			failed.code = got.Code
 		}
@@ -199,7 +204,8 @@ func (f *frontend) ask(name string, body params, again func(failedTry)) (*outcom
 // once sends a request once. It reports whether to send it again, and then whether
 // it may have been done; got is the answer, if there was one.
 func (f *frontend) once(url, text string) (got *outcome, again, done bool, err error) {
-	response, err := f.http.Post(url, "text/plain", strings.NewReader(seal(f.key, text, time.Now())))
+	key := *f.key.Load()
+	response, err := f.http.Post(url, "text/plain", strings.NewReader(seal(key, text, time.Now())))
 	if err != nil {
 		return nil, true, true, nil // the connection broke
 	}
@@ -217,7 +223,7 @@ func (f *frontend) once(url, text string) (got *outcome, again, done bool, err e
 	default:
 		return nil, false, false, fmt.Errorf("status %d: %s", response.StatusCode, sealed)
 	}
-	opened, _, err := unseal(f.key, string(sealed))
+	opened, _, err := unseal(key, string(sealed))
 	if err != nil {
 		return nil, false, false, err
 	}
@@ -237,9 +243,11 @@ func (f *frontend) once(url, text string) (got *outcome, again, done bool, err e
 }
 
 func newFrontend(key string, urls ...string) *frontend {
-	return &frontend{key: key, urls: urls, http: &http.Client{
+	f := &frontend{urls: urls, http: &http.Client{
 		Transport: &http.Transport{MaxIdleConnsPerHost: 50}, Timeout: patience,
 	}}
+	f.use(key)
+	return f
 }
 
 // A book has what frontends were told.
