@@ -570,6 +570,33 @@ func lacks(response map[string]any, want params) string {
 	return ""
 }
 
+// newModel returns the model of a new server.
+func newModel(seed uint64) *model {
+	return &model{
+		random: rand.New(rand.NewPCG(seed, 0)), lastID: 3, users: map[int]*modelUser{}, sessions: map[string]int{}, keys: map[string]modelKey{},
+	}
+}
+
+// ask sends a request to the server, and says how the answer is another one than it should
+// be, "" when it is not. Nobody else changes anything.
+func (m *model) ask(s *server) (name, code, problem string) {
+	next := m.next()
+	r := s.call(next.name, next.body)
+	switch {
+	case r.Code != next.code:
+		problem = fmt.Sprintf("the code is %q, want %q", r.Code, next.code)
+	default:
+		problem = lacks(r.Response, next.response)
+	}
+	if problem != "" {
+		return next.name, r.Code, fmt.Sprintf("%s %v: %s\n%v", next.name, next.body, problem, r.Response)
+	}
+	if next.learn != nil {
+		next.learn(r)
+	}
+	return next.name, r.Code, ""
+}
+
 // TestModel sends a random sequence of requests, many of which must fail, and compares the
 // answers with those of a model.
 func TestModel(t *testing.T) {
@@ -580,27 +607,14 @@ func TestModel(t *testing.T) {
 	}
 	t.Logf("the seed is %d", seed)
 	s := start(t, "logging=info", "logsample=1:1000")
-	m := &model{
-		random: rand.New(rand.NewPCG(seed, 0)), lastID: 3, users: map[int]*modelUser{}, sessions: map[string]int{}, keys: map[string]modelKey{},
-	}
+	m := newModel(seed)
 	codes := map[string]int{}
 	for i := range *modelSteps {
-		next := m.next()
-		r := s.call(next.name, next.body)
-		codes[next.name+" "+r.Code]++
-		problem := ""
-		switch {
-		case r.Code != next.code:
-			problem = fmt.Sprintf("the code is %q, want %q", r.Code, next.code)
-		default:
-			problem = lacks(r.Response, next.response)
-		}
+		asked, code, problem := m.ask(s)
 		if problem != "" {
-			t.Fatalf("request %d, %s %v: %s\n%v", i+1, next.name, next.body, problem, r.Response)
+			t.Fatalf("request %d, %s", i+1, problem)
 		}
-		if next.learn != nil {
-			next.learn(r)
-		}
+		codes[asked+" "+code]++
 	}
 	if *modelSteps >= 600 && len(codes) < 40 {
 		t.Errorf("the requests ended in %d ways only: %v", len(codes), codes)
