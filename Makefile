@@ -42,7 +42,12 @@ bench: build
 scorecard: build
 	scripts/test-requirements
 	$(GO) run ./test/scorecard -server bin/authnzrv
-	$(GO) test -count=1 -timeout 2h ./test -run 'TestKilled|TestDatabaseRestarts|TestModel' -kills=200 -restarts=60 -restartevery=10s -modelsteps=3000
+	$(GO) test -count=1 -timeout 2h ./test -run 'TestKilled|TestDatabaseRestarts|TestModel|TestPowerLoss|TestRotation' \
+		-kills=200 -restarts=60 -restartevery=10s -modelsteps=3000 -images=10000 -rotations=10
+	$(GO) test -count=1 -timeout 8h ./test -run TestLinearizable -histories=334
+	$(GO) test -count=1 -timeout 2h ./test -run TestFailingSystemCalls -databases=sqlite -failedcalls=40
+	$(GO) test -count=1 -timeout 9h ./test -run TestSoak -databases=sqlite -soak=8h
+	scripts/mutants
 
 fuzz:
 	scripts/fuzz $(FUZZTIME)
