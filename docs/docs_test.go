@@ -7,8 +7,10 @@ import (
 	"path/filepath"
 	"regexp"
 	"slices"
+	"strconv"
 	"strings"
 	"testing"
+	"time"
 )
 
 // testNames returns the names of all tests and fuzz targets of the module.
@@ -79,6 +81,46 @@ func TestRequirements(t *testing.T) {
 	}
 	if rows < 80 || met*10 < rows*8 {
 		t.Errorf("%d of %d requirements are met", met, rows)
+	}
+}
+
+// TestTimeouts compares the table of time-outs with the constants that it names.
+func TestTimeouts(t *testing.T) {
+	t.Parallel()
+	text, err := os.ReadFile("running.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	row := regexp.MustCompile("(?m)^\\|[^|]*\\| ([0-9.]+) (s|min)\\b[^|]*\\|[^|]*\\| `([^`]+)` `([^`]+)` \\|$")
+	units := map[string]time.Duration{"Millisecond": time.Millisecond, "Second": time.Second, "Minute": time.Minute, "s": time.Second, "min": time.Minute}
+	rows := row.FindAllStringSubmatch(string(text), -1)
+	if len(rows) < 15 {
+		t.Errorf("only %d rows name a constant", len(rows))
+	}
+	for _, cells := range rows {
+		written, err := strconv.ParseFloat(cells[1], 64)
+		if err != nil {
+			t.Fatal(err)
+		}
+		source, err := os.ReadFile(filepath.Join("..", cells[3]))
+		if err != nil {
+			t.Fatal(err)
+		}
+		found := regexp.MustCompile(`(?m)^\s*(?:const )?` + cells[4] + `\s*=\s*(?:(\d+) \* )?time\.(\w+)`).FindStringSubmatch(string(source))
+		if found == nil {
+			t.Errorf("%s has no %s", cells[3], cells[4])
+			continue
+		}
+		n := 1
+		if found[1] != "" {
+			n, err = strconv.Atoi(found[1])
+			if err != nil {
+				t.Fatal(err)
+			}
+		}
+		if is, want := time.Duration(n)*units[found[2]], time.Duration(written*float64(units[cells[2]])); is != want {
+			t.Errorf("%s is %v, and %v in the documentation", cells[4], is, want)
+		}
 	}
 }
 
