@@ -2,15 +2,19 @@ package test
 
 import (
 	"bytes"
+	"cmp"
+	"crypto/rand"
 	"encoding/json"
 	"fmt"
 	"maps"
+	"mime"
 	"mime/multipart"
 	"net/mail"
 	"os"
 	"os/exec"
 	"path/filepath"
 	"regexp"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -341,6 +345,73 @@ func TestParallelRefreshes(t *testing.T) {
 	if len(list) != 1 {
 		t.Errorf("the user has %d keys", len(list))
 	}
+}
+
+// What a message told whom.
+type told struct{ to, subject string }
+
+// The subjects of messages about what users log in with.
+const passwordChanged, emailChanged = "Your password was changed", "The e-mail address of your account was changed"
+
+// TestChangedCredentialsAreMailed changes, in each way, what a user logs in with: each time a
+// message tells the user, where the address itself changes the old one.
+func TestChangedCredentialsAreMailed(t *testing.T) {
+	t.Parallel()
+	mailbox := smtpd.Start(t, smtpd.Options{})
+	s := start(t, withMail(mailbox)...)
+	u := s.newUser()
+	old, renamed := u.email, "renamed-"+u.email
+	var want []told
+	expect := func(to, subject string) { want = append(want, told{to, subject}) }
+	change := params{"user_id": u.id, "full_name": u.name, "email": old, "current_password": u.password, "new_password": "Placid-" + rand.Text()[:16]}
+	wrong := change.with(params{"current_password": "Vivid-wrong-password-1"})
+	s.call("user-changepass-nosession", wrong).failed("current_password_wrong")
+	s.call("user-changepass-nosession", change).ok()
+	expect(old, passwordChanged)
+	s.call("user-changepass", change.with(params{
+		"session_token": s.session(u.id), "current_password": change["new_password"], "new_password": "Serene-" + rand.Text()[:16],
+	})).ok()
+	expect(old, passwordChanged)
+	s.call("user-resetpass-nosession", params{"email_address": old, "new_password": "Gentle-" + rand.Text()[:16], "required_active": true}).ok()
+	expect(old, passwordChanged)
+	s.call("internal-user-edit", params{"target_userid": u.id, "update_dict": params{"full_name": "Another Name"}}).ok()
+	s.call("internal-user-edit", params{"target_userid": u.id, "update_dict": params{"email": renamed}}).ok()
+	expect(old, emailChanged)
+	s.call("user-edit", params{
+		"user_id": u.id, "user_role": "authenticated", "session_token": s.session(u.id), "target_userid": u.id, "update_dict": params{"email": old},
+	}).ok()
+	expect(renamed, emailChanged)
+	s.call("user-resetpass-nosession", params{"email_address": old, "new_password": "Calm-" + rand.Text()[:16], "required_active": true}).ok()
+	expect(old, passwordChanged)
+	var got []told
+	s.wait("the messages", func() bool {
+		got = credentialMessages(t, mailbox)
+		return len(got) >= len(want)
+	})
+	order := func(a, b told) int { return cmp.Or(cmp.Compare(a.to, b.to), cmp.Compare(a.subject, b.subject)) }
+	slices.SortFunc(got, order)
+	slices.SortFunc(want, order)
+	if !slices.Equal(got, want) {
+		t.Errorf("messages are\n%v, want\n%v", got, want)
+	}
+}
+
+// credentialMessages returns the messages about what users log in with.
+func credentialMessages(t *testing.T, mailbox *smtpd.Server) (got []told) {
+	t.Helper()
+	for _, raw := range mailbox.Messages(t) {
+		message, err := mail.ReadMessage(bytes.NewReader(raw))
+		try(t, "read a message", err)
+		to, err := mail.ParseAddress(message.Header.Get("To"))
+		try(t, "read a recipient", err)
+		subject, err := new(mime.WordDecoder).DecodeHeader(message.Header.Get("Subject"))
+		try(t, "read a subject", err)
+		_, subject, _ = strings.Cut(subject, "] ")
+		if subject == passwordChanged || subject == emailChanged {
+			got = append(got, told{to.Address, subject})
+		}
+	}
+	return got
 }
 
 // TestMailTrouble: what the mail server does is told to the frontend, the log

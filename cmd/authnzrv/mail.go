@@ -28,7 +28,7 @@ type mailTestCommand struct {
 	kong.Plugins
 	flags *config.Flags
 
-	Template string `help:"Which message to send, with sample data." enum:"signup,forgotpass,newdevice,manyfailures" default:"signup" placeholder:"signup|forgotpass|newdevice|manyfailures"`
+	Template string `help:"Which message to send, with sample data: ${enum}." enum:"signup,forgotpass,newdevice,manyfailures,passwordchanged,emailchanged" default:"signup" placeholder:"KIND"`
 	Address  string `arg:"" help:"Whom to send it to."`
 }
 

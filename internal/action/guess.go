@@ -106,6 +106,9 @@ func (s *Server) guess(ctx context.Context, user *store.User, email api.Email, s
 	return g
 }
 
+// place is from where a guess was made, for messages.
+func (g *guess) place() actor { return actor{address: g.address, agent: g.agent} }
+
 // proven returns who made a guess that was right.
 func (g *guess) proven() actor {
 	by := g.by
@@ -349,7 +352,7 @@ func (s *Server) settle(ctx context.Context, tx *store.Tx, g *guess, kind api.Ev
 			return err
 		}
 		if hasOthers {
-			err = s.notify(ctx, tx, g, mail.NewDevice)
+			err = s.notify(ctx, tx, g.user, mail.NewDevice, g.place(), noticePause)
 			if err != nil {
 				return err
 			}
@@ -416,7 +419,7 @@ func (s *Server) logWrong(ctx context.Context, tx *store.Tx, g *guess, code api.
 		err = s.log(ctx, tx, g.by, api.EventLockedOut, userID, details{"until": api.Time(g.lockedOut)})
 	}
 	if err == nil && g.alarm && g.user != nil {
-		err = s.notify(ctx, tx, g, mail.ManyFailures)
+		err = s.notify(ctx, tx, g.user, mail.ManyFailures, g.place(), noticePause)
 	}
 	return err
 }

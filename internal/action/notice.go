@@ -1,6 +1,7 @@
 package action
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -11,7 +12,7 @@ import (
 )
 
 const (
-	// noticePause is the time between two messages of a kind to a user.
+	// noticePause is the time between two messages about the same kind of tries to a user.
 	noticePause = 24 * time.Hour
 	// noticeLife is how long sending a message is tried.
 	noticeLife = 24 * time.Hour
@@ -23,15 +24,17 @@ const (
 	noticeKept = 7 * 24 * time.Hour
 )
 
-// notify stores a message to the user of a guess, to be sent after the
-// transaction, unless there was one of its kind within a day.
-func (s *Server) notify(ctx context.Context, tx *store.Tx, g *guess, kind mail.Kind) error {
-	if s.SendMail == nil || !g.user.IsActive || !g.user.EmailVerified || store.Protected(g.user.ID) {
+// notify stores a message about what somebody did to a user's account, to be sent after the
+// transaction, unless there was one of its kind within the pause.
+func (s *Server) notify(ctx context.Context, tx *store.Tx, user *store.User, kind mail.Kind, by actor, pause time.Duration) error {
+	if s.SendMail == nil || !user.IsActive || !user.EmailVerified || store.Protected(user.ID) {
 		return nil
 	}
-	_, err := tx.AddNotice(ctx, &store.Notice{
-		UserID: g.user.ID, Kind: string(kind), IPAddress: g.address, UserAgent: familiarDevice(g.agent),
-	}, tx.Now().Add(-noticePause))
+	n := &store.Notice{UserID: user.ID, Kind: string(kind), IPAddress: by.address, UserAgent: familiarDevice(by.agent)}
+	if kind == mail.PasswordChanged || kind == mail.EmailChanged {
+		n.Address = user.Email // who has changed this may give the account another one next
+	}
+	_, err := tx.AddNotice(ctx, n, tx.Now().Add(-pause))
 	return err
 }
 
@@ -74,14 +77,15 @@ func (s *Server) SendNotice(ctx context.Context) (next time.Time, err error) {
 }
 
 func (s *Server) sendNotice(ctx context.Context, n *store.Notice, user *store.User) error {
-	if s.SendMail == nil || !user.IsActive || !user.EmailVerified {
+	if s.SendMail == nil || n.Address == "" && (!user.IsActive || !user.EmailVerified) {
 		return nil // changed since
 	}
+	to := cmp.Or(n.Address, user.Email)
 	subject, text, html, err := s.Templates.Render(mail.Kind(n.Kind), mail.Data{
-		ServerName: s.SiteName, Email: user.Email, UserAgent: n.UserAgent, IPAddress: n.IPAddress, When: n.Created,
+		ServerName: s.SiteName, Email: to, UserAgent: n.UserAgent, IPAddress: cmp.Or(n.IPAddress, "unknown"), When: n.Created,
 	})
 	if err != nil {
 		return err
 	}
-	return s.SendMail(ctx, &mail.Message{To: user.Email, Subject: subject, Text: text, HTML: html})
+	return s.SendMail(ctx, &mail.Message{To: to, Subject: subject, Text: text, HTML: html})
 }

@@ -6,6 +6,7 @@ import (
 
 	"authnzerver/api"
 	"authnzerver/internal/event"
+	"authnzerver/internal/mail"
 	"authnzerver/internal/passpolicy"
 	"authnzerver/internal/store"
 	"authnzerver/internal/token"
@@ -114,6 +115,10 @@ func (s *Server) changePassword(ctx context.Context, p *api.UserChangePassNoSess
 	}
 	return s.setPassword(ctx, user, hash, func(ctx context.Context, tx *store.Tx, _ *store.User) error {
 		err := revokeAccess(ctx, tx, user.ID, spare)
+		if err != nil {
+			return err
+		}
+		err = s.notify(ctx, tx, user, mail.PasswordChanged, g.by, 0)
 		if err != nil {
 			return err
 		}
@@ -258,6 +263,10 @@ func (s *Server) resetPassword(ctx context.Context, r *reset) error {
 			}
 		}
 		err := revokeAccess(ctx, tx, user.ID, token.Digest{})
+		if err != nil {
+			return err
+		}
+		err = s.notify(ctx, tx, user, mail.PasswordChanged, g.by, 0)
 		if err != nil {
 			return err
 		}

@@ -12,6 +12,7 @@ import (
 	"authnzerver/api"
 	"authnzerver/internal/event"
 	"authnzerver/internal/identity"
+	"authnzerver/internal/mail"
 	"authnzerver/internal/store"
 	"authnzerver/internal/token"
 )
@@ -188,6 +189,12 @@ func (s *Server) edit(ctx context.Context, tx *store.Tx, by actor, user *store.U
 		return nil, api.Fail(api.CodeUnknownRole)
 	case err != nil:
 		return nil, err
+	}
+	if user.Email != before.Email {
+		err = s.notify(ctx, tx, &before, mail.EmailChanged, by, 0)
+		if err != nil {
+			return nil, err
+		}
 	}
 	return user, s.logEdit(ctx, tx, by, &before, user)
 }

@@ -25,10 +25,14 @@ const (
 	NewDevice Kind = "newdevice"
 	// ManyFailures tells of many wrong passwords.
 	ManyFailures Kind = "manyfailures"
+	// PasswordChanged tells of a new password, and EmailChanged the address that a user had
+	// before of another one.
+	PasswordChanged Kind = "passwordchanged"
+	EmailChanged    Kind = "emailchanged"
 )
 
 // Kinds returns all kinds.
-func Kinds() []Kind { return []Kind{SignUp, ForgotPass, NewDevice, ManyFailures} }
+func Kinds() []Kind { return []Kind{SignUp, ForgotPass, NewDevice, ManyFailures, PasswordChanged, EmailChanged} }
 
 // Data is what a message tells. Control characters and those that change the
 // direction of text are taken out of all of it.

@@ -2,6 +2,7 @@ package store
 
 import (
 	"context"
+	"database/sql"
 	"fmt"
 	"time"
 )
@@ -12,6 +13,8 @@ type Notice struct {
 	ID        int64
 	UserID    int64
 	Kind      string
+	// Address is where it goes; empty for the one that the user has then.
+	Address   string
 	IPAddress string
 	UserAgent string
 	Created   time.Time
@@ -27,8 +30,8 @@ type Notice struct {
 func (t *Tx) AddNotice(ctx context.Context, n *Notice, after time.Time) (bool, error) {
 	found, err := t.exists(ctx, "SELECT 1 FROM notices WHERE user_id = ? AND kind = ? AND created > ? LIMIT 1", n.UserID, n.Kind, after)
 	if err == nil && !found {
-		_, err = t.exec(ctx, `INSERT INTO notices (user_id, kind, ip_address, user_agent, created, attempts, next_try)
-			VALUES (?, ?, ?, ?, ?, 0, ?)`, n.UserID, n.Kind, n.IPAddress, n.UserAgent, t.now, t.now)
+		_, err = t.exec(ctx, `INSERT INTO notices (user_id, kind, address, ip_address, user_agent, created, attempts, next_try)
+			VALUES (?, ?, ?, ?, ?, ?, 0, ?)`, n.UserID, n.Kind, sql.NullString{String: n.Address, Valid: n.Address != ""}, n.IPAddress, n.UserAgent, t.now, t.now)
 		t.queued = true
 	}
 	if err != nil {
@@ -41,9 +44,9 @@ func (t *Tx) AddNotice(ctx context.Context, n *Notice, after time.Time) (bool, e
 // ErrNotFound.
 func (t *Tx) NextNotice(ctx context.Context) (*Notice, error) {
 	var n Notice
-	err := classify(t.row(ctx, `SELECT notice_id, user_id, kind, ip_address, user_agent, created, attempts, next_try
+	err := classify(t.row(ctx, `SELECT notice_id, user_id, kind, coalesce(address, ''), ip_address, user_agent, created, attempts, next_try
 		FROM notices WHERE next_try IS NOT NULL ORDER BY next_try, notice_id LIMIT 1`).
-		Scan(&n.ID, &n.UserID, &n.Kind, &n.IPAddress, &n.UserAgent, timeColumn{&n.Created}, &n.Attempts, timeColumn{&n.NextTry}))
+		Scan(&n.ID, &n.UserID, &n.Kind, &n.Address, &n.IPAddress, &n.UserAgent, timeColumn{&n.Created}, &n.Attempts, timeColumn{&n.NextTry}))
 	if err != nil {
 		return nil, fmt.Errorf("read notice: %w", err)
 	}
@@ -68,7 +71,7 @@ func (t *Tx) ClaimNotice(ctx context.Context, n *Notice, until time.Time) error 
 // EndNotice marks a message as done. What it told is forgotten; that there was
 // one is kept, so that there is not another too soon.
 func (t *Tx) EndNotice(ctx context.Context, id int64) error {
-	_, err := t.exec(ctx, "UPDATE notices SET next_try = NULL, ip_address = '', user_agent = '' WHERE notice_id = ?", id)
+	_, err := t.exec(ctx, "UPDATE notices SET next_try = NULL, address = NULL, ip_address = '', user_agent = '' WHERE notice_id = ?", id)
 	if err != nil {
 		return fmt.Errorf("end notice: %w", err)
 	}
