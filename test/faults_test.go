@@ -15,6 +15,7 @@ import (
 	"time"
 
 	"authnzerver/test/databases"
+	"authnzerver/test/figures"
 	"authnzerver/test/redis"
 	"authnzerver/test/smtpd"
 )
@@ -330,10 +331,13 @@ func TestEachMessageToTheDatabase(t *testing.T) {
 			}
 		}
 	}
-	t.Logf("%d messages were cut off; %d changes were made, %d failed", cuts, made, failed)
 	if cuts < 50 {
 		t.Errorf("only %d messages were cut off: this shows nothing", cuts)
 	}
+	found(t, figures.Figure{
+		Name: "each message to the database is cut off", Unit: "changes that are lost or half done", Target: "0", Control: float64(failed),
+		Note: fmt.Sprintf("%d messages, once before they arrive and once before their answer does; %d changes were made, %d failed", cuts, made, failed),
+	})
 }
 
 // TestStoreLink has each fault happen to the connections to the store that nodes share:

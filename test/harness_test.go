@@ -24,6 +24,7 @@ import (
 	"time"
 
 	"authnzerver/test/databases"
+	"authnzerver/test/figures"
 )
 
 // patience bounds every wait for the server. Nothing should come near it, even
@@ -35,13 +36,30 @@ func TestMain(m *testing.M) { os.Exit(run(m)) }
 // The databases that the tests run on: all of them, once for each kind that the
 // flag names.
 var (
-	kinds = flag.String("databases", "sqlite,postgresql,mariadb", "the kinds of `databases` to run the tests on")
+	kinds       = flag.String("databases", "sqlite,postgresql,mariadb", "the kinds of `databases` to run the tests on")
+	figuresFile = flag.String("figures", "", "a `file` to which the tests of the scorecard append what they found")
 	// kind is the one that is on, and servers has its server.
 	kind    databases.Kind
 	servers databases.Servers
 	// urls are the URLs of the databases of the folders of servers.
 	urls sync.Map
 )
+
+// found writes down a figure of the scorecard, which passes when the test has.
+func found(t *testing.T, f figures.Figure) {
+	t.Helper()
+	var err error
+	f.Name += ", " + string(kind)
+	f.Pass = !t.Failed()
+	f.Commit, err = figures.Commit()
+	try(t, "write down a figure", err)
+	line, err := f.Line()
+	try(t, "write down a figure", err)
+	t.Log(line)
+	if *figuresFile != "" {
+		try(t, "write down a figure", f.Append(*figuresFile))
+	}
+}
 
 // run builds the server, puts it first in the path, and runs the tests on every
 // kind of database.

@@ -7,6 +7,8 @@ import (
 	"math/rand/v2"
 	"slices"
 	"testing"
+
+	"authnzerver/test/figures"
 )
 
 var (
@@ -619,5 +621,18 @@ func TestModel(t *testing.T) {
 	if *modelSteps >= 600 && len(codes) < 40 {
 		t.Errorf("the requests ended in %d ways only: %v", len(codes), codes)
 	}
-	t.Logf("%d requests ended in %d ways", *modelSteps, len(codes))
+	// The control: a model that has missed a change does not agree.
+	planted := 0
+	for _, u := range m.users {
+		u.name += " and more"
+		r := s.call("user-lookup-email", params{"email": u.email})
+		if lacks(r.Response, params{"user_info": u.info()}) == "" {
+			t.Error("the model does not find another name")
+		}
+		planted++
+	}
+	found(t, figures.Figure{
+		Name: "the server against a model", Unit: "different answers", Target: "0", Control: float64(planted), Seed: seed,
+		Note: fmt.Sprintf("%d requests ended in %d ways; the control is names that the model does not know", *modelSteps, len(codes)),
+	})
 }

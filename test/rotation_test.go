@@ -7,6 +7,8 @@ import (
 	"strings"
 	"testing"
 	"time"
+
+	"authnzerver/test/figures"
 )
 
 var rotations = flag.Int("rotations", 1, "how often TestRotation replaces the key between frontends and servers")
@@ -69,8 +71,11 @@ func TestRotation(t *testing.T) {
 			twice++
 		}
 	}
-	t.Logf("%d keys were replaced; %d requests got no answer twice", *rotations, twice)
 	if len(c.nodes) > 1 && twice > 0 {
 		t.Errorf("%d requests got no answer when they were sent again once", twice)
 	}
+	found(t, figures.Figure{
+		Name: "keys are replaced and nodes restarted under load", Value: float64(twice), Unit: "requests that fail when they are sent again once", Target: "0 with several nodes",
+		Control: float64(len(b.failed)), Note: fmt.Sprintf("%d keys, %d nodes, %d people; %d tries were sent again", *rotations, len(c.nodes), len(b.users), len(b.failed)),
+	})
 }

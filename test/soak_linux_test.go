@@ -11,6 +11,8 @@ import (
 	"strings"
 	"testing"
 	"time"
+
+	"authnzerver/test/figures"
 )
 
 var soak = flag.Duration("soak", 8*time.Second, "how long TestSoak asks")
@@ -100,15 +102,19 @@ func TestSoak(t *testing.T) {
 	warm := levels[len(levels)/4:]
 	slope, interval := growth(warm)
 	last := levels[len(levels)-1]
-	t.Logf("%d requests in %v; in the last three quarters, memory grew by %.2f ± %.2f MiB an hour, to %.1f MiB; %d goroutines and %d descriptors, %d and %d before",
-		asked, *soak, slope/mebibyte, interval/mebibyte, float64(last.resident)/mebibyte, last.goroutines, last.descriptors, before.goroutines, before.descriptors)
 	if *soak >= 4*time.Hour && slope > mebibyte {
 		t.Errorf("memory grows by %.1f MiB an hour", slope/mebibyte)
 	}
-	for range 5 {
+	const opened = 5
+	for range opened {
 		conn, err := net.Dial("tcp", s.addr)
 		try(t, "connect", err)
 		defer conn.Close()
 	}
 	s.wait("the control to be found", func() bool { return !calm() })
+	found(t, figures.Figure{
+		Name: "soak", Value: slope / mebibyte, Unit: "MiB of memory an hour", Target: "at most 1 in eight hours", Control: float64(opened),
+		Note: fmt.Sprintf("%d requests in %v; interval of 99 %% ± %.2f; %.1f MiB, %d goroutines and %d descriptors in the end, the latter %d and %d before; the control is connections that nobody closes",
+			asked, *soak, interval/mebibyte, float64(last.resident)/mebibyte, last.goroutines, last.descriptors, before.goroutines, before.descriptors),
+	})
 }

@@ -30,7 +30,8 @@ var (
 	// changed; the same call may succeed later.
 	ErrUnavailable = errors.New("database unavailable")
 	// ErrUnknown: the database failed while a change was being committed, and
-	// has not answered since. The change was made whole or not at all.
+	// has not answered since, or its disk did not say that it has it. The change was
+	// made whole or not at all.
 	ErrUnknown = errors.New("it is not known whether the change was made")
 )
 

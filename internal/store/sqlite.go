@@ -111,6 +111,18 @@ func classifySQLite(err *sqlite.Error) error {
 	}
 }
 
+// unsynced reports whether a commit failed after all of it had been written to the log:
+// then it is taken back, and yet it is made when the process ends before the next commit
+// overwrites it.
+func unsynced(err error) bool {
+	var ofSQLite *sqlite.Error
+	if !errors.As(err, &ofSQLite) {
+		return false
+	}
+	code := ofSQLite.Code()
+	return code == sqlite3.SQLITE_IOERR_FSYNC || code == sqlite3.SQLITE_IOERR_DIR_FSYNC
+}
+
 // noticeForeignWrites drops the cache when somebody else has written to the
 // file: an operator's sqlite3 shell, or a second server. PRAGMA data_version
 // changes only with commits of other connections, and this connection makes

@@ -451,10 +451,14 @@ func (s *Store) commit(ctx context.Context, t *Tx) error {
 		return nil
 	}
 	failed := fmt.Errorf("commit: %w", classify(err))
-	if t.id == "" || answered(err) {
+	switch {
+	case unsynced(err):
+		return fmt.Errorf("%w: %w", ErrUnknown, failed)
+	case t.id == "", answered(err):
 		return failed
+	default:
+		return s.settle(ctx, t.id, failed)
 	}
-	return s.settle(ctx, t.id, failed)
 }
 
 // dialectOf returns the dialect of a kind of database.

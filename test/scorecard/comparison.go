@@ -15,6 +15,7 @@ import (
 	"time"
 
 	"authnzerver/internal/wire"
+	"authnzerver/test/figures"
 )
 
 // mostT is the largest Welch's t of the dudect paper (Reparaz, Balasch, Verbauwhede 2017)
@@ -57,8 +58,8 @@ func comparison(_ context.Context, c *card) error {
 			}
 		}
 	})
-	return c.report(result{
-		Figure: "comparison of signatures", Value: math.Abs(t), Unit: "|t| of Welch's test", Target: "< 4.5",
+	return c.report(figures.Figure{
+		Name: "comparison of signatures", Value: math.Abs(t), Unit: "|t| of Welch's test", Target: "< 4.5",
 		Pass: math.Abs(t) < mostT && math.Abs(control) >= mostT, Control: math.Abs(control),
 	})
 }

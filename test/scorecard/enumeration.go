@@ -24,6 +24,7 @@ import (
 	"authnzerver/internal/passwd"
 	"authnzerver/internal/store"
 	"authnzerver/internal/wire"
+	"authnzerver/test/figures"
 )
 
 // cheap is the cost of the hashes: the least that the server takes, so that what else
@@ -314,8 +315,8 @@ func (c *card) compare(p *probe, answers map[string][]answer) error {
 	if len(seen) > 1 {
 		note += fmt.Sprintf("; end users see %d answers: %q", len(seen), slices.Sorted(maps.Keys(seen)))
 	}
-	return c.report(result{
-		Figure: "enumeration by " + p.request, Value: worst, Unit: "|AUC - 0.5| with its 99 % interval", Target: fmt.Sprintf("<= %v", mostArea),
+	return c.report(figures.Figure{
+		Name: "enumeration by " + p.request, Value: worst, Unit: "|AUC - 0.5| with its 99 % interval", Target: fmt.Sprintf("<= %v", mostArea),
 		Pass: pass, Control: math.Abs(control - 0.5), Note: note,
 	})
 }

@@ -8,45 +8,29 @@ package main
 
 import (
 	"context"
-	"errors"
 	"flag"
 	"fmt"
 	"math/rand/v2"
 	"os"
-	"os/exec"
 	"os/signal"
 	"slices"
 	"strings"
 	"syscall"
 
-	"github.com/go-json-experiment/json"
+	"authnzerver/test/figures"
 )
 
-// A result is one line.
-type result struct {
-	Figure string  `json:"figure"`
-	Value  float64 `json:"value"`
-	Unit   string  `json:"unit"`
-	Target string  `json:"target"`
-	Pass   bool    `json:"pass"`
-	// Control is what the same measurement finds where it must find something.
-	Control float64 `json:"control"`
-	Seed    uint64  `json:"seed"`
-	Commit  string  `json:"commit"`
-	Note    string  `json:"note,omitzero"`
-}
-
-// A figure is something that is measured.
-type figure struct {
+// A measurement finds out a figure, or several of a group.
+type measurement struct {
 	name    string
 	measure func(context.Context, *card) error
 }
 
-// figures are all figures. Those of a group have its name and a colon before their own.
-func figures() []figure {
-	all := []figure{{"comparison", comparison}}
+// measurements are all there are. Those of a group have its name and a colon before their own.
+func measurements() []measurement {
+	all := []measurement{{"comparison", comparison}}
 	for _, p := range probes() {
-		all = append(all, figure{"enumeration:" + p.request, func(ctx context.Context, c *card) error { return c.enumerate(ctx, &p) }})
+		all = append(all, measurement{"enumeration:" + p.request, func(ctx context.Context, c *card) error { return c.enumerate(ctx, &p) }})
 	}
 	return all
 }
@@ -65,23 +49,23 @@ type card struct {
 	size   int
 	seed   uint64
 	commit string
-	out    *os.File // nil for none
+	file   string // empty for none
 	failed int
 }
 
-// report prints a result.
-func (c *card) report(r result) error {
-	r.Seed, r.Commit = c.seed, c.commit
-	if !r.Pass {
+// report prints a figure.
+func (c *card) report(f figures.Figure) error {
+	f.Seed, f.Commit = c.seed, c.commit
+	if !f.Pass {
 		c.failed++
 	}
-	line, err := json.Marshal(&r)
+	line, err := f.Line()
 	if err != nil {
 		return err
 	}
-	_, err = fmt.Printf("%s\n", line)
-	if err == nil && c.out != nil {
-		_, err = fmt.Fprintf(c.out, "%s\n", line)
+	_, err = fmt.Print(line)
+	if err == nil && c.file != "" {
+		err = f.Append(c.file)
 	}
 	return err
 }
@@ -96,32 +80,25 @@ func main() {
 	}
 }
 
-func run(ctx context.Context) (err error) {
+func run(ctx context.Context) error {
 	c := &card{}
-	var only, file string
+	var only string
 	flag.StringVar(&c.server, "server", "bin/authnzrv", "the program to measure")
 	flag.IntVar(&c.size, "n", 2000, "how many tries of each kind are compared")
 	flag.Uint64Var(&c.seed, "seed", 0, "the seed; 0 for another one each time")
 	flag.StringVar(&only, "only", "", "the figures or groups of figures to measure, separated by commas, such as comparison or enumeration:user-login; all when it is empty")
-	flag.StringVar(&file, "append", "", "a file to which the results are appended")
+	flag.StringVar(&c.file, "append", "", "a file to which the results are appended")
 	flag.Parse()
 	if c.seed == 0 {
 		c.seed = rand.Uint64N(1 << 53) // which JSON keeps exact
 	}
-	commit, err := exec.CommandContext(ctx, "git", "describe", "--always", "--dirty").Output()
+	commit, err := figures.Commit()
 	if err != nil {
-		return fmt.Errorf("find the commit: %w", err)
+		return err
 	}
-	c.commit = strings.TrimSpace(string(commit))
-	if file != "" {
-		c.out, err = os.OpenFile(file, os.O_APPEND|os.O_CREATE|os.O_WRONLY, 0o644)
-		if err != nil {
-			return err
-		}
-		defer func() { err = errors.Join(err, c.out.Close()) }()
-	}
+	c.commit = commit
 	measured := 0
-	for _, f := range figures() {
+	for _, f := range measurements() {
 		if !wanted(f.name, only) {
 			continue
 		}
