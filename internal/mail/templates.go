@@ -32,7 +32,9 @@ const (
 )
 
 // Kinds returns all kinds.
-func Kinds() []Kind { return []Kind{SignUp, ForgotPass, NewDevice, ManyFailures, PasswordChanged, EmailChanged} }
+func Kinds() []Kind {
+	return []Kind{SignUp, ForgotPass, NewDevice, ManyFailures, PasswordChanged, EmailChanged}
+}
 
 // Data is what a message tells. Control characters and those that change the
 // direction of text are taken out of all of it.

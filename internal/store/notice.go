@@ -10,9 +10,9 @@ import (
 // A Notice is a message that the server sends to a user on its own: a row of the
 // table notices.
 type Notice struct {
-	ID        int64
-	UserID    int64
-	Kind      string
+	ID     int64
+	UserID int64
+	Kind   string
 	// Address is where it goes; empty for the one that the user has then.
 	Address   string
 	IPAddress string
