@@ -2,6 +2,7 @@ package passwd_test
 
 import (
 	"context"
+	"encoding/base64"
 	"errors"
 	"strings"
 	"testing"
@@ -133,16 +134,59 @@ func TestParseParams(t *testing.T) {
 	for text, want := range map[string]passwd.Params{
 		"m=65536,t=3,p=4":   passwd.DefaultParams,
 		"m=19456, t=2, p=1": {MemoryKiB: 19456, Passes: 2, Lanes: 1},
+		// The least and the most.
+		"m=7168,t=1,p=1":      {MemoryKiB: 7168, Passes: 1, Lanes: 1},
+		"m=2097152,t=16,p=16": {MemoryKiB: 2 << 20, Passes: 16, Lanes: 16},
 	} {
 		got, err := passwd.ParseParams(text)
 		if err != nil || got != want {
 			t.Errorf("%q: %v, %v", text, got, err)
 		}
 	}
-	for _, text := range []string{"", "m=1,t=1,p=1", "m=65536,t=3", "t=3,m=65536,p=4", "m=65536,t=03,p=4", "m=65536,t=-3,p=4", "m=65536,t=3,p=4,x=1"} {
+	for _, text := range []string{
+		"m=7167,t=1,p=1", "m=2097153,t=1,p=1", "m=65536,t=17,p=1", "m=65536,t=1,p=17", "m=65536,t=0,p=1", "m=65536,t=1,p=0",
+		"m=4294967297,t=1,p=1", "m=x,t=1,p=1", "",
+		"m=1,t=1,p=1", "m=65536,t=3", "t=3,m=65536,p=4", "m=65536,t=03,p=4", "m=65536,t=-3,p=4", "m=65536,t=3,p=4,x=1",
+	} {
 		_, err := passwd.ParseParams(text)
 		if err == nil {
 			t.Errorf("%q was accepted", text)
+		}
+	}
+}
+
+// TestErrorsNameTheParameter: who reads a mistake knows which parameter it is about.
+func TestErrorsNameTheParameter(t *testing.T) {
+	for text, want := range map[string]string{
+		"t=3,m=65536,p=4": "parameter 1 must be m", "m=65536,x=3,p=4": "parameter 2 must be t", "m=65536,t=3,q=4": "parameter 3 must be p",
+		"m=65536,t=17,p=4": "t must be a number from 1 to 16", "m=7167,t=1,p=1": "at least 7168",
+	} {
+		_, err := passwd.ParseParams(text)
+		if err == nil || !strings.Contains(err.Error(), want) {
+			t.Errorf("%q: %v, want %q", text, err, want)
+		}
+	}
+}
+
+// TestStoredBounds verifies hashes of the least and the most that a stored one may have, and
+// refuses those beyond.
+func TestStoredBounds(t *testing.T) {
+	pool := passwd.NewPool(passwd.Options{Workers: 1})
+	part := func(n int) string { return base64.RawStdEncoding.EncodeToString(make([]byte, n)) }
+	for stored, ok := range map[string]bool{
+		"$argon2id$v=19$m=8,t=1,p=1$" + part(8) + "$" + part(12):              true,
+		"$argon2i$v=19$m=16,t=1,p=2$" + part(64) + "$" + part(128):            true,
+		"$argon2id$v=19$m=8,t=1,p=1$" + part(7) + "$" + part(12):              false,
+		"$argon2id$v=19$m=8,t=1,p=1$" + part(65) + "$" + part(12):             false,
+		"$argon2id$v=19$m=8,t=1,p=1$" + part(8) + "$" + part(11):              false,
+		"$argon2id$v=19$m=8,t=1,p=1$" + part(8) + "$" + part(129):             false,
+		"$argon2id$v=19$m=15,t=1,p=2$" + part(8) + "$" + part(12):             false,
+		"$argon2id$v=19$m=8,t=1,p=1$" + part(8) + "$" + part(12)[:15] + "\n":  false,
+		"$argon2id$v=19$m=8,t=1,p=1$" + part(8) + "$" + part(12) + " $argon2": false,
+	} {
+		result, err := pool.Verify(t.Context(), stored, "password", nil)
+		if ok && (err != nil || result.Match) || !ok && !errors.Is(err, passwd.ErrMalformed) {
+			t.Errorf("%q: %+v, %v", stored, result, err)
 		}
 	}
 }

@@ -456,3 +456,18 @@ func FuzzParse(f *testing.F) {
 		}
 	})
 }
+
+// TestPaths has problems be found at keys of all sorts: names of letters, digits and
+// underscores follow a dot, and others are quoted (RFC 9535 §2.1.1).
+func TestPaths(t *testing.T) {
+	t.Parallel()
+	for key, want := range map[string]string{
+		"az": "$.az", "AZ": "$.AZ", "_": "$._", "a09": "$.a09", "é": "$.é", "a_b": "$.a_b",
+		"0a": `$["0a"]`, "9": `$["9"]`, "a-b": `$["a-b"]`, "a/": `$["a/"]`, "a:": `$["a:"]`, "@": `$["@"]`, "[": `$["["]`, "`": "$[\"`\"]", "{": `$["{"]`, "": `$[""]`, "a b": `$["a b"]`,
+	} {
+		found := problems(t, strings.Replace(smallPolicy, "{", fmt.Sprintf("{%q: 1, ", key), 1))
+		if len(found) != 1 || !strings.HasPrefix(found[0], want+": ") {
+			t.Errorf("the problem with %q is not at %s: %q", key, want, found)
+		}
+	}
+}
