@@ -206,6 +206,9 @@ func (w *writer) write(s *server) error {
 		if err != nil {
 			return err
 		}
+		if r.Code == "server_busy" {
+			continue // nothing was done
+		}
 		if !r.Success {
 			return fmt.Errorf("%s ended in %s", c.name, r.Code)
 		}
@@ -225,7 +228,7 @@ func (s *server) differs(a *account, admin string) string {
 	}
 	if !a.locked {
 		a.events++ // which tells of the check
-		if r := s.call("user-passcheck-nosession", params{"email": a.email, "password": a.password}); !r.Success {
+		if r := s.callWhenFree("user-passcheck-nosession", params{"email": a.email, "password": a.password}); !r.Success {
 			return "the password is another one"
 		}
 	}

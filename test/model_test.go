@@ -583,7 +583,7 @@ func newModel(seed uint64) *model {
 // be, "" when it is not. Nobody else changes anything.
 func (m *model) ask(s *server) (name, code, problem string) {
 	next := m.next()
-	r := s.call(next.name, next.body)
+	r := s.callWhenFree(next.name, next.body)
 	switch {
 	case r.Code != next.code:
 		problem = fmt.Sprintf("the code is %q, want %q", r.Code, next.code)
