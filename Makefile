@@ -41,12 +41,13 @@ bench: build
 
 scorecard: build
 	scripts/test-requirements
-	$(GO) run ./test/scorecard -server bin/authnzrv
-	$(GO) test -count=1 -timeout 2h ./test -run 'TestKilled|TestDatabaseRestarts|TestModel|TestPowerLoss|TestRotation' \
+	$(GO) run ./test/scorecard -server bin/authnzrv -append docs/scorecard.jsonl
+	$(GO) test -count=1 -timeout 3h ./test -figures=$(CURDIR)/docs/scorecard.jsonl \
+		-run 'TestKilled|TestDatabaseRestarts|TestModel|TestPowerLoss|TestRotation|TestEachMessage' \
 		-kills=200 -restarts=60 -restartevery=10s -modelsteps=3000 -images=10000 -rotations=10
-	$(GO) test -count=1 -timeout 8h ./test -run TestLinearizable -histories=334
-	$(GO) test -count=1 -timeout 2h ./test -run TestFailingSystemCalls -databases=sqlite -failedcalls=40
-	$(GO) test -count=1 -timeout 9h ./test -run TestSoak -databases=sqlite -soak=8h
+	$(GO) test -count=1 -timeout 8h ./test -figures=$(CURDIR)/docs/scorecard.jsonl -run TestLinearizable -histories=334
+	$(GO) test -count=1 -timeout 12h ./test -figures=$(CURDIR)/docs/scorecard.jsonl -run 'TestFailingSystemCalls|TestSoak' \
+		-databases=sqlite -failedcalls=40 -soak=8h
 	scripts/mutants
 
 fuzz:

@@ -49,13 +49,14 @@ func (s *server) ask(client any, name string, body params) (status int, wait int
 	return status, wait, r.Code
 }
 
-// askOn asks again as long as the server is busy, as a slow machine is: then no
-// password was compared. It returns the failure code if there is one.
+// askOn asks again as long as the server is busy, or transactions are in each other's way for
+// too long, as on a slow machine: then nothing was told and nothing was changed. It returns the
+// failure code if there is one.
 func (s *server) askOn(client any, name string, body params) string {
 	s.t.Helper()
 	for {
 		_, _, code := s.ask(client, name, body)
-		if code != "server_busy" {
+		if code != "server_busy" && code != "db_error" {
 			return code
 		}
 	}
