@@ -23,7 +23,7 @@ import (
 )
 
 var (
-	images     = flag.Int("images", 300, "how many disk images TestPowerLoss looks at")
+	images     = flag.Int("images", 60, "how many disk images TestPowerLoss looks at")
 	imagesSeed = flag.Uint64("imagesseed", 0, "the seed of TestPowerLoss; 0 for another one each time")
 )
 
@@ -328,7 +328,7 @@ func TestPowerLoss(t *testing.T) {
 	missed := 0
 	for name, ignored := range map[string]string{"nothing is synced": "", "the log is not synced": "-wal"} {
 		without := slices.DeleteFunc(slices.Clone(calls), func(c diskCall) bool { return c.kind == "sync" && strings.HasSuffix(c.file, ignored) })
-		wrong, what := look(max(50, *images/20), without, chances)
+		wrong, what := look(max(20, *images/20), without, chances)
 		t.Logf("when %s: %d images lack something; %s", name, wrong, what)
 		missed = max(missed, wrong)
 		if wrong == 0 {
