@@ -472,6 +472,18 @@ func (b *book) check(t *testing.T, key string, urls []string, database string) [
 	return wrong
 }
 
+// control has a session be lost, which check must find on every node.
+func (b *book) control(t *testing.T, key string, urls []string, database string) {
+	t.Helper()
+	for session := range b.ended {
+		b.alive[session] = true
+		break
+	}
+	if len(b.check(t, key, urls, database)) < len(urls) {
+		t.Error("a lost session is not found: the test finds nothing")
+	}
+}
+
 func (c *cluster) urls() []string {
 	urls := make([]string, len(c.nodes))
 	for i, node := range c.nodes {
@@ -515,14 +527,7 @@ func TestNodesComeAndGo(t *testing.T) {
 	for _, wrong := range b.check(t, c.key, c.urls(), databaseOf(t, c.dir)) {
 		t.Error(wrong)
 	}
-	// The control: what is taken away is missed.
-	for session := range b.ended {
-		b.alive[session] = true
-		break
-	}
-	if len(b.check(t, c.key, c.urls(), databaseOf(t, c.dir))) < len(c.nodes) {
-		t.Error("a lost session is not found: the test finds nothing")
-	}
+	b.control(t, c.key, c.urls(), databaseOf(t, c.dir))
 }
 
 // onEach asks every node the same, n times in all at the same time, and returns the

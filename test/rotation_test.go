@@ -74,6 +74,7 @@ func TestRotation(t *testing.T) {
 	if len(c.nodes) > 1 && twice > 0 {
 		t.Errorf("%d requests got no answer when they were sent again once", twice)
 	}
+	b.control(t, c.key, c.urls(), databaseOf(t, c.dir))
 	found(t, figures.Figure{
 		Name: "keys are replaced and nodes restarted under load", Value: float64(twice), Unit: "requests that fail when they are sent again once", Target: "0 with several nodes",
 		Control: float64(len(b.failed)), Note: fmt.Sprintf("%d keys, %d nodes, %d people; %d tries were sent again", *rotations, len(c.nodes), len(b.users), len(b.failed)),

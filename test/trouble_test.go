@@ -159,6 +159,7 @@ func TestDatabaseRestarts(t *testing.T) {
 	for _, wrong := range b.check(t, key, urls, d.url) {
 		t.Error(wrong)
 	}
+	b.control(t, key, urls, d.url)
 }
 
 // TestDatabaseHangs has the database server answer nothing any more while its
