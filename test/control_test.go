@@ -48,3 +48,31 @@ func `+target+`(f *testing.F) {
 		}
 	}
 }
+
+// TestKnownVulnerabilityIsFound has scripts/vulnerabilities look into a database that knows of
+// one in what the server calls.
+func TestKnownVulnerabilityIsFound(t *testing.T) {
+	t.Parallel()
+	if kind != databases.SQLite {
+		return // once is enough: there is no database in it
+	}
+	dir := t.TempDir()
+	const id, long = "GO-2000-0001", "2000-01-01T00:00:00Z"
+	for name, text := range map[string]string{
+		"index/db.json":      `{"modified": "` + long + `"}`,
+		"index/modules.json": `[{"path": "stdlib", "vulns": [{"id": "` + id + `", "modified": "` + long + `"}]}]`,
+		"index/vulns.json":   `[{"id": "` + id + `", "modified": "` + long + `", "aliases": []}]`,
+		"ID/" + id + ".json": `{"schema_version": "1.3.1", "id": "` + id + `", "modified": "` + long + `", "published": "` + long + `",
+			"summary": "Planted", "details": "Planted", "database_specific": {"url": "https://example.com/"}, "affected": [{"package": {"name": "stdlib", "ecosystem": "Go"},
+			"ranges": [{"type": "SEMVER", "events": [{"introduced": "0"}]}],
+			"ecosystem_specific": {"imports": [{"path": "net/http", "symbols": ["Server.Serve"]}]}}]}`,
+	} {
+		path := filepath.Join(dir, name)
+		try(t, "make a folder", os.MkdirAll(filepath.Dir(path), 0o700))
+		write(t, path, text)
+	}
+	out, err := exec.Command("sh", "../scripts/vulnerabilities", dir).CombinedOutput()
+	if err == nil || !strings.Contains(string(out), id) || !strings.Contains(string(out), "Server.Serve") {
+		t.Errorf("a planted vulnerability is not found: %v\n%s", err, out)
+	}
+}

@@ -168,13 +168,18 @@ func TestRelease(t *testing.T) {
 	if kind != databases.SQLite {
 		return // it is the same for all of them
 	}
-	release := func() (dir string) {
+	release := func(change ...string) (dir string) {
 		t.Helper()
 		dir = t.TempDir()
 		source := filepath.Join(dir, "source")
 		output(t, exec.Command("git", "clone", "--quiet", "..", source))
+		if change != nil {
+			cmd := exec.Command(change[0], change[1:]...)
+			cmd.Dir = source
+			output(t, cmd)
+		}
 		cmd := exec.Command("scripts/release", filepath.Join(dir, "dist"))
-		cmd.Dir, cmd.Env = source, append(os.Environ(), "PLATFORMS=linux/amd64")
+		cmd.Dir, cmd.Env = source, append(os.Environ(), "PLATFORMS=linux/amd64", "VERSION=1.2.3")
 		output(t, cmd)
 		return filepath.Join(dir, "dist")
 	}
@@ -182,6 +187,11 @@ func TestRelease(t *testing.T) {
 	sums := read(t, filepath.Join(first, "SHA256SUMS"))
 	if again := read(t, filepath.Join(second, "SHA256SUMS")); again != sums {
 		t.Errorf("two builds differ:\n%s\n%s", sums, again)
+	}
+	// The control: another commit, which changes no file.
+	other := release("git", "-c", "user.name=Somebody", "-c", "user.email=somebody@example.com", "commit", "--quiet", "--allow-empty", "--message=Nothing")
+	if again := read(t, filepath.Join(other, "SHA256SUMS")); again == sums {
+		t.Error("a build of another commit does not differ: nothing is compared")
 	}
 	if strings.Count(sums, "\n") != 4 {
 		t.Errorf("the release has:\n%s", sums)
