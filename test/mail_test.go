@@ -268,8 +268,11 @@ func liveWithMail(t *testing.T, g mailGeneration, s *server, mailbox *smtpd.Serv
 	}
 	login(first).failed("invalid_credentials")
 	has(t, login(second).ok().Response, map[string]any{"user_id": id})
-	if n := len(mailbox.Messages(t)); n != 2 {
-		t.Errorf("%d messages were sent, want 2", n)
+	// The third one tells that the password was changed.
+	mailbox.Wait(t, 3)
+	want := []told{{to: email, subject: passwordChanged}}
+	if got, n := credentialMessages(t, mailbox), len(mailbox.Messages(t)); n != 3 || !slices.Equal(got, want) {
+		t.Errorf("%d messages were sent, want 3; of those about credentials %v, want %v", n, got, want)
 	}
 }
 
