@@ -166,6 +166,8 @@ func readTrace(t *testing.T, path, database string) (calls []diskCall) {
 			if err == nil {
 				c.offset, err = strconv.ParseInt(m[6], 10, 64)
 			}
+		default:
+			err = errors.New("it is of a kind that images are not made of")
 		}
 		try(t, "read a call of the trace", err)
 		if strings.HasPrefix(m[7], "-") {

@@ -113,12 +113,8 @@ func (s *Server) changePassword(ctx context.Context, p *api.UserChangePassNoSess
 	if session != nil {
 		spare = session.Digest
 	}
-	return s.setPassword(ctx, user, hash, func(ctx context.Context, tx *store.Tx, _ *store.User) error {
+	return s.setPassword(ctx, user, g.by, hash, func(ctx context.Context, tx *store.Tx, _ *store.User) error {
 		err := revokeAccess(ctx, tx, user.ID, spare)
-		if err != nil {
-			return err
-		}
-		err = s.notify(ctx, tx, user, mail.PasswordChanged, g.by, 0)
 		if err != nil {
 			return err
 		}
@@ -135,8 +131,8 @@ func subjectOf(user *store.User, names ...string) passpolicy.Subject {
 }
 
 // setPassword replaces the hash that user was read with, and does in the same
-// transaction what goes with it, for the user as it is then.
-func (s *Server) setPassword(ctx context.Context, user *store.User, hash string, do func(context.Context, *store.Tx, *store.User) error) error {
+// transaction what goes with it, for the user as it is then. The user is told.
+func (s *Server) setPassword(ctx context.Context, user *store.User, by actor, hash string, do func(context.Context, *store.Tx, *store.User) error) error {
 	return s.Store.Update(ctx, func(ctx context.Context, tx *store.Tx) error {
 		now, err := tx.User(ctx, user.ID)
 		if errors.Is(err, store.ErrNotFound) || err == nil && now.IsActive != user.IsActive {
@@ -153,7 +149,11 @@ func (s *Server) setPassword(ctx context.Context, user *store.User, hash string,
 		if err != nil {
 			return failWhen(err, store.ErrConflict, api.CodePasswordNotChanged)
 		}
-		return tx.DeleteEmailToken(ctx, user.ID, store.PurposeForgotPass)
+		err = tx.DeleteEmailToken(ctx, user.ID, store.PurposeForgotPass)
+		if err != nil {
+			return err
+		}
+		return s.notify(ctx, tx, user, mail.PasswordChanged, by, 0)
 	})
 }
 
@@ -249,7 +249,7 @@ func (s *Server) resetPassword(ctx context.Context, r *reset) error {
 		return api.Fail(api.CodeNewPasswordInsecure, append([]string{messageNotChanged}, violations...)...)
 	}
 	g := s.guess(ctx, user, r.email, r.session)
-	return s.setPassword(ctx, user, hash, func(ctx context.Context, tx *store.Tx, now *store.User) error {
+	return s.setPassword(ctx, user, g.by, hash, func(ctx context.Context, tx *store.Tx, now *store.User) error {
 		if r.proof.Set {
 			err := s.checkEmailToken(ctx, tx, now, store.PurposeForgotPass, r.proof.Value)
 			if err != nil {
@@ -263,10 +263,6 @@ func (s *Server) resetPassword(ctx context.Context, r *reset) error {
 			}
 		}
 		err := revokeAccess(ctx, tx, user.ID, token.Digest{})
-		if err != nil {
-			return err
-		}
-		err = s.notify(ctx, tx, user, mail.PasswordChanged, g.by, 0)
 		if err != nil {
 			return err
 		}
