@@ -27,6 +27,9 @@ type cutter struct {
 	// next is what happens to the next commit.
 	next atomic.Int32
 	cuts atomic.Int32
+
+	mu      sync.Mutex
+	clients []*net.TCPConn
 }
 
 // What happens to a commit.
@@ -55,6 +58,9 @@ func newCutter(t *testing.T, network, address string) *cutter {
 			if err != nil {
 				return // it is closed
 			}
+			c.mu.Lock()
+			c.clients = append(c.clients, client.(*net.TCPConn))
+			c.mu.Unlock()
 			serving.Go(func() { c.serve(client) })
 		}
 	})
@@ -121,6 +127,32 @@ func (c *cutter) serve(client net.Conn) {
 			answered.Wait()
 			return
 		}
+	}
+}
+
+// reset ends all connections, so that who writes next on one of them fails.
+func (c *cutter) reset() {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	for _, client := range c.clients {
+		_ = client.SetLinger(0) // of connections that have ended, too
+		_ = client.Close()
+	}
+}
+
+// TestCloseAfterReset closes a store whose connections have ended: nothing was lost, so
+// there is nothing to report.
+func TestCloseAfterReset(t *testing.T) {
+	t.Parallel()
+	for _, kind := range []databases.Kind{databases.PostgreSQL, databases.MariaDB} {
+		t.Run(string(kind), func(t *testing.T) {
+			t.Parallel()
+			c, where := cut(t, kind)
+			f := openFixture(t, where)
+			f.initialize()
+			c.reset()
+			wantErr(t, "Close", f.Close(), nil)
+		})
 	}
 }
 
