@@ -49,7 +49,8 @@ func TestLife(t *testing.T) {
 func live(t *testing.T, g generation) {
 	const (
 		email, name   = "Grace.Hopper@navy.example.com", "Grace Hopper"
-		first, second = "Nanoseconds-of-wire 1", "A ship in port is safe 2"
+		first, second = "Nanoseconds-of-wire 1", "A ship in p\u00f3rt is safe 2"
+		onOtherKeys   = "A ship in po\u0301rt is safe 2" // the second as another keyboard sends it
 		third         = "Amazing-Grace 1906 compiles"
 	)
 	s := start(t)
@@ -125,7 +126,7 @@ func live(t *testing.T, g generation) {
 	call("user-edit", edit).failed("fields_not_editable")
 	change := params{
 		"user_id": id, "session_token": desktop, "full_name": name, "email": email,
-		"current_password": first, "new_password": second,
+		"current_password": first, "new_password": onOtherKeys,
 	}
 	call("user-changepass", change).ok()
 	call("user-changepass", change).failed("current_password_wrong")
@@ -133,6 +134,7 @@ func live(t *testing.T, g generation) {
 	call("session-exists", params{"session_token": phone}).failed("session_not_found")
 	login(first).failed("invalid_credentials")
 	login(second).ok()
+	login(onOtherKeys).ok()
 
 	// A forgotten password is reset, which ends all sessions.
 	call("user-resetpass", params{"email_address": email, "new_password": third, "session_token": newSession(nil)}).ok()

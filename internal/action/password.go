@@ -8,6 +8,7 @@ import (
 	"authnzerver/internal/event"
 	"authnzerver/internal/mail"
 	"authnzerver/internal/passpolicy"
+	"authnzerver/internal/passwd"
 	"authnzerver/internal/store"
 	"authnzerver/internal/token"
 )
@@ -98,7 +99,7 @@ func (s *Server) changePassword(ctx context.Context, p *api.UserChangePassNoSess
 	if err != nil {
 		return err
 	}
-	if p.NewPassword == p.CurrentPassword {
+	if passwd.Normalize(string(p.NewPassword)) == passwd.Normalize(string(p.CurrentPassword)) {
 		return api.Fail(api.CodePasswordUnchanged)
 	}
 	hash, err := s.Passwords.Hash(ctx, string(p.NewPassword))

@@ -32,7 +32,7 @@ var allowed = map[string]string{
 	"internal/limit":      "",
 	"internal/memory":     "",
 	"internal/metrics":    "",
-	"internal/passpolicy": "internal/tracing",
+	"internal/passpolicy": "internal/passwd internal/tracing",
 	"internal/passwd":     "",
 	"internal/pii":        "",
 	"internal/policy":     "",

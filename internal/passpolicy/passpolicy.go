@@ -2,8 +2,8 @@
 //
 // Its six rules are those of the Python server: length, common passwords,
 // similarity to the user's own data, repeated characters, digits only, and
-// known breaches. A password is judged as a whole; none is cut. Nothing in
-// this package logs, and no message or error holds a password or any part of
+// known breaches. A password is judged as a whole, in the form in which it is
+// hashed; none is cut. Nothing in this package logs, and no message or error holds a password or any part of
 // its hash.
 package passpolicy
 
@@ -16,6 +16,8 @@ import (
 	"unicode/utf8"
 
 	"golang.org/x/text/cases"
+
+	"authnzerver/internal/passwd"
 )
 
 // Options configure a Checker.
@@ -74,6 +76,7 @@ func (c *Checker) CheckStricter(ctx context.Context, password string, s Subject,
 
 func (c *Checker) check(ctx context.Context, password string, s Subject, r Rules) []string {
 	var messages []string
+	password = passwd.Normalize(password)
 	characters := []rune(password)
 	folded := foldCase(password)
 	prepared := []rune(collapse(folded))

@@ -70,6 +70,7 @@ func TestCheck(t *testing.T) {
 		{"\u00a0abc\u00a0", []string{short, frequency}},
 		{"a\x00\x1f b c", nil},
 		{"", []string{short}},
+		{"e\u0301o\u0302u\u0308", []string{short, frequency}}, // three letters, as people count
 		{"H.EXAMPLE", []string{similar}},
 		{"straße9", nil},
 		{"aaaa~", []string{frequency}},

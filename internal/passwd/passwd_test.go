@@ -7,6 +7,8 @@ import (
 	"strings"
 	"testing"
 
+	"golang.org/x/crypto/argon2"
+
 	"authnzerver/internal/passwd"
 )
 
@@ -71,6 +73,44 @@ func TestHashVerifies(t *testing.T) {
 	}
 }
 
+// TestNormalize compares passwords as keyboards of different systems send them, and as
+// the Python server hashed them.
+func TestNormalize(t *testing.T) {
+	const composed, decomposed = "pässwörd\u1e69", "pa\u0308sswo\u0308rds\u0307\u0323"
+	pool := passwd.NewPool(passwd.Options{Params: cheap, Workers: 1})
+	for _, password := range []string{composed, decomposed, "pa\u0308sswo\u0308rds\u0323\u0307"} {
+		stored, err := pool.Hash(t.Context(), password)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, typed := range []string{composed, decomposed} {
+			got, err := pool.Verify(t.Context(), stored, typed, nil)
+			if err != nil || got != (passwd.Result{Match: true}) {
+				t.Errorf("%+q, hashed as %+q: %+v, %v", typed, password, got, err)
+			}
+		}
+		got, err := pool.Verify(t.Context(), stored, "passwords", nil)
+		if err != nil || got.Match {
+			t.Errorf("a password without its accents matches (%v)", err)
+		}
+	}
+	const salt = "sixteen bytes it" // the Python server hashed what it was sent
+	adopted := "$argon2id$v=19$m=64,t=1,p=1$" + base64.RawStdEncoding.EncodeToString([]byte(salt)) + "$" +
+		base64.RawStdEncoding.EncodeToString(argon2.IDKey([]byte(decomposed), []byte(salt), 1, 64, 1, 32))
+	got, err := pool.Verify(t.Context(), adopted, decomposed, nil)
+	if err != nil || got != (passwd.Result{Match: true, Outdated: true}) {
+		t.Errorf("an adopted hash: %+v, %v", got, err)
+	}
+	replaced, err := pool.Replace(t.Context(), adopted, decomposed)
+	if err != nil {
+		t.Fatal(err)
+	}
+	got, err = pool.Verify(t.Context(), replaced, composed, nil)
+	if err != nil || got != (passwd.Result{Match: true}) {
+		t.Errorf("a hash that replaced an adopted one: %+v, %v", got, err)
+	}
+}
+
 // TestCost checks that no outcome for passwords of up to 256 characters costs
 // more or fewer hashes than another, whether or not there is a user.
 func TestCost(t *testing.T) {
@@ -88,6 +128,10 @@ func TestCost(t *testing.T) {
 		{"nobody", pool.Dummy(), "wrong", 1},
 		{"long and wrong", stored, strings.Repeat("w", 300), 2},
 		{"long, nobody", pool.Dummy(), strings.Repeat("w", 300), 2},
+		{"not normalized and wrong", stored, "re\u0301sume\u0301", 2},
+		{"not normalized, nobody", pool.Dummy(), "re\u0301sume\u0301", 2},
+		{"both and wrong", stored, strings.Repeat("e\u0301", 300), 3},
+		{"both, nobody", pool.Dummy(), strings.Repeat("e\u0301", 300), 3},
 	} {
 		before := pool.Computed()
 		_, err := pool.Verify(t.Context(), test.hash, test.password, nil)

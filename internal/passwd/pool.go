@@ -3,7 +3,7 @@
 // One Argon2 hash takes tens of megabytes and a good part of a second of
 // processor time. A [Pool] computes only so many at once, lets only so many
 // wait, and refuses the rest at once, so that a flood of logins cannot take
-// the machine down. A password is never cut.
+// the machine down. A password is never cut. It is hashed in its [Normalize]d form.
 package passwd
 
 import (
@@ -13,6 +13,8 @@ import (
 	"fmt"
 	"sync/atomic"
 	"time"
+
+	"golang.org/x/text/unicode/norm"
 )
 
 // ErrBusy: too many hashes are waiting already, or this one would have waited
@@ -100,6 +102,11 @@ func (p *Pool) Dummy() string { return p.dummy }
 // log in to with a password.
 func (p *Pool) Unusable() string { return random(p.params).String() }
 
+// Normalize returns the form of a password that is judged, hashed and compared: Unicode's
+// Normalization Form C, as RFC 8265 §4.2.2 and NIST SP 800-63B-4 §3.1.1.2 have it. Keyboards
+// differ in how they send an accented letter, and its forms look alike.
+func Normalize(password string) string { return norm.NFC.String(password) }
+
 // Hash returns the hash of a password, a PHC string with a new random salt.
 // It fails with ErrBusy, ErrFailed or with the error of ctx.
 func (p *Pool) Hash(ctx context.Context, password string) (string, error) {
@@ -119,7 +126,7 @@ func (p *Pool) Replace(ctx context.Context, stored, password string) (string, er
 // fill computes a hash whose salt is given.
 func (p *Pool) fill(ctx context.Context, h *hash, password string) (string, error) {
 	err := p.run(ctx, func(context.Context) (err error) {
-		h.key, err = p.hash(h.job(password))
+		h.key, err = p.hash(h.job(Normalize(password)))
 		return err
 	})
 	if err != nil {
@@ -134,15 +141,17 @@ type Result struct {
 	// Match reports whether the password is the right one.
 	Match bool
 	// Outdated reports that the password matched but that its hash should be
-	// replaced: its parameters differ from the Pool's, or it was made of the
-	// first 256 characters only, as the later Python server did.
+	// replaced: its parameters differ from the Pool's, or it was made of another
+	// form of the password than new ones are.
 	Outdated bool
 }
 
 // Verify compares a password with a stored hash, which may have other
-// parameters than the Pool's. It computes one hash, or two for a password of
-// more than 256 characters that does not match as a whole. It fails with
-// ErrMalformed, ErrBusy, ErrFailed, the error of ctx, or that of admit.
+// parameters than the Pool's. It computes one hash, and while that does not match,
+// another for a password that is not in its normalized form, and another for one of
+// more than 256 characters, as the Python server hashed them. What a wrong password
+// costs does not depend on the stored hash. It fails with ErrMalformed, ErrBusy,
+// ErrFailed, the error of ctx, or that of admit.
 //
 // admit, unless it is nil, is called when it is certain that the password will
 // be compared at once, and decides whether it is. From then on the comparison
@@ -170,20 +179,30 @@ func (p *Pool) Verify(ctx context.Context, stored, password string, admit func(c
 }
 
 func (p *Pool) verify(h *hash, password string) (Result, error) {
-	key, err := p.hash(h.job(password))
-	if err != nil {
-		return Result{}, err
+	for i, form := range forms(password) {
+		key, err := p.hash(h.job(form))
+		if err != nil {
+			return Result{}, err
+		}
+		if h.is(key) {
+			return Result{Match: true, Outdated: i > 0 || !h.current(p.params)}, nil
+		}
 	}
-	if h.is(key) {
-		return Result{Match: true, Outdated: !h.current(p.params)}, nil
+	return Result{}, nil
+}
+
+// forms returns what the hash of a password may have been made of: first what new ones
+// are, then what the Python server took, which did not normalize it, and of which the
+// later one took the first 256 characters.
+func forms(password string) []string {
+	all := []string{Normalize(password)}
+	if password != all[0] {
+		all = append(all, password)
 	}
-	first, longer := cut(password, cutAt)
-	if !longer {
-		return Result{}, nil
+	if first, longer := cut(password, cutAt); longer {
+		all = append(all, first)
 	}
-	key, err = p.hash(h.job(first))
-	match := err == nil && h.is(key)
-	return Result{Match: match, Outdated: match}, err
+	return all
 }
 
 // hash computes a hash and counts it.
