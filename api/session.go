@@ -130,8 +130,8 @@ type SessionListResult struct {
 // session-delete; it is no secret. current marks the session that asks. device
 // is made from user_agent for people to read, for example "Firefox on Linux";
 // it is what the end user's program says about itself, so escape it like
-// user_agent. last_seen is when session-exists last returned the session, to
-// within a minute, and null when it never did.
+// user_agent. last_seen is when the session was last used for any request that did
+// not end it, to within a minute, and null when it never was.
 type SessionListInfo struct {
 	SessionID string `json:"session_id"`
 	Current   bool   `json:"current"`

@@ -186,6 +186,28 @@ func jumped(t *testing.T, jump time.Duration) {
 	j.refused("in the end, a message from the start", captured)
 }
 
+// TestIdleSessions: a session that nobody uses ends, one that is used does not.
+func TestIdleSessions(t *testing.T) {
+	t.Parallel()
+	j := startJumper(t, "sessionidle=30")
+	u := j.tell("user-new", params{"full_name": "Idle", "email": "idle@mail.example.com", "password": "Vivid-lantern-7-meadow"}).ok().id("user_id")
+	tomorrow := time.Now().AddDate(0, 0, 1).UTC().Format("2006-01-02T15:04:05.000000")
+	session := func() params {
+		return params{"session_token": j.tell("session-new", newSession().with(params{"user_id": u, "expires": tomorrow})).ok().text("session_token")}
+	}
+	used, unused := session(), session()
+	for passed := time.Duration(0); passed < 2*time.Hour; passed += 29 * time.Minute {
+		j.set(passed)
+		j.tell("session-exists", used).ok()
+	}
+	j.tell("session-exists", unused).failed("session_not_found")
+	if sessions := j.tell("session-list", used).ok().Response["sessions"].([]any); len(sessions) != 1 {
+		t.Errorf("%d sessions are listed, want the one that is used", len(sessions))
+	}
+	j.set(j.jump + 33*time.Minute)
+	j.tell("session-list", used).failed("session_not_found")
+}
+
 // TestClockJumpsAndLimits sets the clock to and fro: no limit lets through more for that.
 func TestClockJumpsAndLimits(t *testing.T) {
 	t.Parallel()

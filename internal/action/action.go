@@ -107,6 +107,15 @@ func (s *Server) session(ctx context.Context, t api.SessionToken) (*store.Sessio
 	return session, user, nil
 }
 
+// use is session for a request after which the session goes on: it counts as used now.
+func (s *Server) use(ctx context.Context, t api.SessionToken) (*store.Session, *store.User, error) {
+	session, user, err := s.session(ctx, t)
+	if err == nil {
+		s.Store.NoteSeen(session)
+	}
+	return session, user, err
+}
+
 // userByEmail returns the user with an address, or nil when there is none.
 func (s *Server) userByEmail(ctx context.Context, email api.Email) (*store.User, error) {
 	event.From(ctx).SetEmail(string(email))

@@ -300,7 +300,7 @@ func (s *Server) APIKeyNew(ctx context.Context, p *api.APIKeyNewParams) (api.API
 	if err != nil {
 		return api.APIKeyNewResult{}, err
 	}
-	session, user, err := s.session(ctx, p.SessionToken)
+	session, user, err := s.use(ctx, p.SessionToken)
 	if err != nil {
 		return api.APIKeyNewResult{}, err
 	}

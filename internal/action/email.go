@@ -193,7 +193,11 @@ func (m *mailing) take(id int64) (release func(), alone bool) {
 // anySession returns a session that has not expired, whoever's it is.
 func (s *Server) anySession(ctx context.Context, t api.SessionToken) (*store.Session, error) {
 	session, _, err := s.Store.Session(ctx, token.Sum(string(t)))
-	return session, failWhen(err, store.ErrNotFound, api.CodeSessionNotFound)
+	if err != nil {
+		return nil, failWhen(err, store.ErrNotFound, api.CodeSessionNotFound)
+	}
+	s.Store.NoteSeen(session)
+	return session, nil
 }
 
 // A codeMail is a message with a code to enter.

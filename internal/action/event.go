@@ -70,7 +70,7 @@ func (s *Server) EventList(ctx context.Context, p *api.EventListParams) (api.Eve
 	case p.Kind.Set && !known:
 		return api.EventListResult{}, api.Fail(api.CodeUnknownEventKind)
 	}
-	_, caller, err := s.session(ctx, p.SessionToken)
+	_, caller, err := s.use(ctx, p.SessionToken)
 	if err != nil {
 		return api.EventListResult{}, err
 	}

@@ -52,7 +52,7 @@ const (
 // UserChangePass answers [api.UserChangePass].
 func (s *Server) UserChangePass(ctx context.Context, p *api.UserChangePassParams) (api.UserChangePassResult, error) {
 	result := api.UserChangePassResult{UserID: p.UserID, Email: p.Email}
-	session, user, err := s.session(ctx, p.SessionToken)
+	session, user, err := s.use(ctx, p.SessionToken)
 	if err != nil {
 		return result, err
 	}

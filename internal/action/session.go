@@ -75,7 +75,7 @@ func truncate(s string, n int) string {
 
 // SessionExists answers [api.SessionExists].
 func (s *Server) SessionExists(ctx context.Context, p *api.SessionTokenParams) (api.SessionExistsResult, error) {
-	session, user, err := s.session(ctx, p.SessionToken)
+	session, user, err := s.use(ctx, p.SessionToken)
 	if err != nil {
 		return api.SessionExistsResult{}, err
 	}
@@ -124,7 +124,7 @@ func pageOf(limit api.Strict[int64], after api.Strict[api.Position]) store.Page 
 
 // SessionList answers [api.SessionList].
 func (s *Server) SessionList(ctx context.Context, p *api.SessionListParams) (api.SessionListResult, error) {
-	current, caller, err := s.session(ctx, p.SessionToken)
+	current, caller, err := s.use(ctx, p.SessionToken)
 	if err != nil {
 		return api.SessionListResult{}, err
 	}
@@ -244,6 +244,7 @@ func (s *Server) SessionDelete(ctx context.Context, p *api.SessionDeleteParams) 
 		case id == current.ID:
 			found, err = tx.DeleteSession(ctx, digest)
 		case current.UserID != store.AnonymousID: // the others of which are other people's
+			s.Store.NoteSeen(current)
 			found, err = tx.DeleteSessionByID(ctx, current.UserID, id)
 		}
 		err = wasSession(found, err)

@@ -150,7 +150,7 @@ func (s *Server) UserLogout(ctx context.Context, p *api.UserLogoutParams) (api.U
 
 // UserPasscheck answers [api.UserPasscheck].
 func (s *Server) UserPasscheck(ctx context.Context, p *api.UserPasscheckParams) (api.UserCheckResult, error) {
-	session, user, sessionErr := s.session(ctx, p.SessionToken)
+	session, user, sessionErr := s.use(ctx, p.SessionToken)
 	if sessionErr != nil && !errors.Is(sessionErr, api.Fail(api.CodeSessionNotFound)) {
 		return api.UserCheckResult{}, sessionErr
 	}

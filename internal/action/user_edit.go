@@ -42,7 +42,7 @@ func (s *Server) UserEdit(ctx context.Context, p *api.UserEditParams) (api.UserI
 		return api.UserInfoResult{}, err
 	}
 	return s.changeUser(ctx, func(ctx context.Context, tx *store.Tx) (*store.User, error) {
-		session, err := callerIs(ctx, tx, p.SessionToken, p.UserID, p.UserRole)
+		session, err := s.callerIs(ctx, tx, p.SessionToken, p.UserID, p.UserRole)
 		if err != nil {
 			return nil, err
 		}
@@ -63,7 +63,7 @@ func (s *Server) UserEdit(ctx context.Context, p *api.UserEditParams) (api.UserI
 }
 
 // callerIs returns the session, or fails unless it is one of an active user in this role.
-func callerIs(ctx context.Context, tx *store.Tx, t api.SessionToken, id int64, role string) (*store.Session, error) {
+func (s *Server) callerIs(ctx context.Context, tx *store.Tx, t api.SessionToken, id int64, role string) (*store.Session, error) {
 	session, err := tx.Session(ctx, token.Sum(string(t)))
 	if err != nil {
 		return nil, failWhen(err, store.ErrNotFound, api.CodeSessionInvalid)
@@ -75,6 +75,7 @@ func callerIs(ctx context.Context, tx *store.Tx, t api.SessionToken, id int64, r
 	if user.ID != id || user.Role != role || !user.IsActive {
 		return nil, api.Fail(api.CodeSessionInvalid)
 	}
+	s.Store.NoteSeen(session)
 	return session, nil
 }
 
@@ -320,7 +321,7 @@ func (s *Server) UserLock(ctx context.Context, p *api.UserLockParams) (api.UserI
 		return api.UserInfoResult{}, api.Fail(api.CodeCannotLockSelf)
 	}
 	return s.lock(ctx, p.TargetUserID, p.Action, func(ctx context.Context, tx *store.Tx) (actor, error) {
-		session, err := callerIs(ctx, tx, p.SessionToken, p.UserID, p.UserRole)
+		session, err := s.callerIs(ctx, tx, p.SessionToken, p.UserID, p.UserRole)
 		return actorOf(ctx, p.UserID, session), err
 	})
 }

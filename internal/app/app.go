@@ -44,9 +44,6 @@ import (
 // then takes about 130 MB; it takes nothing when there are no requests.
 const replayCapacity = 1 << 22
 
-// flushEvery is how often it is written which API keys and sessions were used.
-const flushEvery = time.Minute
-
 // purgeEvery is how often expired rows are deleted, give or take 5 %, so that
 // nodes which were started together do not purge together.
 const purgeEvery = 24 * time.Hour
@@ -146,7 +143,7 @@ func Open(ctx context.Context, cfg *config.Config, o Options) (*App, error) {
 		return nil, err
 	}
 	a.pool = passwd.NewPool(passwd.Options{Params: params, Workers: cfg.Workers, Queue: cfg.HashQueue, Compute: o.Compute, Begin: traceHash})
-	a.store, err = store.Open(ctx, store.Options{URL: cfg.AuthDB, NormalizeEmail: identity.NormalizeEmail, Now: a.now, Queued: a.noteQueued, Log: log})
+	a.store, err = store.Open(ctx, store.Options{URL: cfg.AuthDB, NormalizeEmail: identity.NormalizeEmail, Now: a.now, SessionIdle: cfg.SessionIdle, Queued: a.noteQueued, Log: log})
 	if err != nil {
 		return nil, &config.Error{Option: "authdb", Code: config.CodeUnavailable, Message: err.Error()}
 	}
@@ -394,7 +391,7 @@ func (a *App) Run(ctx context.Context, listener net.Listener, ready func(net.Add
 // flushUses writes now and then which API keys and sessions were used, and deletes
 // what the nodes have told each other.
 func (a *App) flushUses(ctx context.Context) {
-	ticker := time.NewTicker(flushEvery)
+	ticker := time.NewTicker(store.FlushEvery)
 	defer ticker.Stop()
 	for {
 		select {

@@ -101,6 +101,8 @@ type Config struct {
 	// requests may be repeated.
 	MessageTTL time.Duration
 
+	// SessionIdle is after how long a session ends that nobody uses; 0 for never.
+	SessionIdle time.Duration
 	// SessionExpiry is how long an expired session is kept.
 	SessionExpiry time.Duration
 	// UserLockTries is how many failures an account takes before a lock.

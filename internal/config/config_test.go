@@ -155,7 +155,7 @@ func TestValues(t *testing.T) {
 func TestEveryNumberHasARange(t *testing.T) {
 	t.Parallel()
 	for name, limits := range map[string]string{
-		"port": "0 to 65535", "messagettl": "0 to 86400", "sessionexpiry": "0 to 36500", "userlocktries": "1 to 100000",
+		"port": "0 to 65535", "messagettl": "0 to 86400", "sessionidle": "0 to 525600", "sessionexpiry": "0 to 36500", "userlocktries": "1 to 100000",
 		"userlocktime": "1 to 31536000", "maxloginwait": "0 to 300", "workers": "1 to 1024", "hashqueue": "0 to 65536",
 		"shutdowntimeout": "0 to 600", "emailport": "1 to 65535",
 	} {

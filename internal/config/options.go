@@ -114,6 +114,11 @@ func options() []option {
 		},
 
 		{
+			name: "sessionidle", group: groupUsers, env: env("SESSIONIDLE"), def: "0",
+			kind: span(0, 525_600, time.Minute, "minutes", func(c *Config) *time.Duration { return &c.SessionIdle }),
+			help: "After how long a session ends that nobody uses, if it does not expire before. 0 for never.",
+		},
+		{
 			name: "sessionexpiry", group: groupUsers, env: env("SESSIONEXPIRY"), def: "30",
 			kind: span(0, 36500, 24*time.Hour, "days", func(c *Config) *time.Duration { return &c.SessionExpiry }),
 			help: "How long an expired session is kept before it is deleted.",

@@ -117,9 +117,16 @@ type fixture struct {
 // openFixture opens a store with a normaliser that lower-cases ASCII.
 func openFixture(t testing.TB, url string) *fixture {
 	t.Helper()
-	f := &fixture{t: t, clock: newClock(), url: url}
+	return openWith(t, store.Options{URL: url})
+}
+
+// openWith is openFixture with more options.
+func openWith(t testing.TB, o store.Options) *fixture {
+	t.Helper()
+	f := &fixture{t: t, clock: newClock(), url: o.URL}
+	o.NormalizeEmail, o.Now = strings.ToLower, f.clock.Now
 	var err error
-	f.Store, err = store.Open(t.Context(), store.Options{URL: url, NormalizeEmail: strings.ToLower, Now: f.clock.Now})
+	f.Store, err = store.Open(t.Context(), o)
 	if err != nil {
 		t.Fatal(err)
 	}

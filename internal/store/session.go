@@ -55,11 +55,29 @@ func (t *Tx) scanSession(row interface{ Scan(dest ...any) error }) (*Session, er
 		return nil, err
 	}
 	s.LastSeen = t.seen.newest(s.Digest, s.LastSeen)
+	s.lastUse.read(s.LastSeen)
 	return s, nil
 }
 
-// Session returns the session with this digest and its user, unless it has
-// expired: then, as for an unknown one, the error is ErrNotFound.
+// lastUsed is when the session was last used, as far as is known here.
+func (s *Session) lastUsed() time.Time {
+	if noted := s.lastUse.noted.Load(); noted != 0 {
+		return time.Unix(0, noted)
+	}
+	return s.Created
+}
+
+// An idleness is after how long sessions end that nobody uses; 0 for never.
+type idleness time.Duration
+
+// ended reports whether nobody has used the session for too long. A session may go on for
+// seenLag more; it never ends early.
+func (i idleness) ended(s *Session, now time.Time) bool {
+	return i > 0 && now.Sub(s.lastUsed()) >= time.Duration(i)+seenLag
+}
+
+// Session returns the session with this digest and its user, unless it has expired or
+// was not used for too long: then, as for an unknown one, the error is ErrNotFound.
 //
 // Rows come from memory when they are there. They are never older than the
 // last change that this process acknowledged, nor more than half a second
@@ -75,16 +93,29 @@ func (s *Store) Session(ctx context.Context, digest token.Digest) (*Session, *Us
 }
 
 func (s *Store) session(ctx context.Context, digest token.Digest, now time.Time) (*Session, *User, error) {
-	session, err := cached(s.cache, &s.cache.sessions, digest, func() (*Session, error) {
+	read := func() (*Session, error) {
 		return reading(ctx, func(ctx context.Context) (*Session, error) {
 			return scanSession(s.sessionByDigest.QueryRowContext(ctx, digest.String()))
 		})
-	})
+	}
+	session, err := cached(s.cache, &s.cache.sessions, digest, read)
 	if err != nil {
 		return nil, nil, fmt.Errorf("read session: %w", err)
 	}
 	if !session.Expires.After(now) {
 		return nil, nil, fmt.Errorf("read session: expired: %w", ErrNotFound)
+	}
+	if s.idle.ended(session, now) {
+		// Perhaps another node was asked, which tells the others only in the database, or
+		// this one, and the row came back to memory before that was written.
+		stored, err := read()
+		if err != nil {
+			return nil, nil, fmt.Errorf("read when a session was used: %w", err)
+		}
+		session.lastUse.read(s.sessionUses.newest(digest, stored.LastSeen))
+		if s.idle.ended(session, now) {
+			return nil, nil, fmt.Errorf("read session: not used for too long: %w", ErrNotFound)
+		}
 	}
 	user, err := s.user(ctx, session.UserID)
 	if err != nil {
@@ -93,12 +124,16 @@ func (s *Store) session(ctx context.Context, digest token.Digest, now time.Time)
 	return session, user, nil
 }
 
-// Session returns the session with this digest unless it has expired.
+// Session returns the session with this digest unless it has expired or was not used
+// for too long.
 func (t *Tx) Session(ctx context.Context, digest token.Digest) (*Session, error) {
 	session, err := t.scanSession(t.row(ctx,
 		"SELECT "+sessionColumns+" FROM sessions WHERE session_token = ? AND expires > ?", digest.String(), t.now))
 	if err != nil {
 		return nil, fmt.Errorf("read session: %w", err)
+	}
+	if t.idle.ended(session, t.now) {
+		return nil, fmt.Errorf("read session: not used for too long: %w", ErrNotFound)
 	}
 	return session, nil
 }
@@ -113,8 +148,28 @@ type Page struct {
 	Limit int64
 }
 
-// SessionsOf returns a page of the sessions of a user that have not expired.
+// SessionsOf returns a page of the sessions of a user that have not ended.
 func (t *Tx) SessionsOf(ctx context.Context, userID int64, page Page) ([]*Session, error) {
+	var sessions []*Session
+	for part := page; ; {
+		rows, err := t.unexpiredSessions(ctx, userID, part)
+		if err != nil {
+			return nil, err
+		}
+		for _, session := range rows {
+			if !t.idle.ended(session, t.now) && int64(len(sessions)) < page.Limit {
+				sessions = append(sessions, session)
+			}
+		}
+		if int64(len(rows)) < page.Limit || int64(len(sessions)) == page.Limit {
+			return sessions, nil
+		}
+		last := rows[len(rows)-1]
+		part.After, part.AfterID = last.Created, last.ID
+	}
+}
+
+func (t *Tx) unexpiredSessions(ctx context.Context, userID int64, page Page) ([]*Session, error) {
 	query, args := "SELECT "+sessionColumns+" FROM sessions WHERE user_id = ? AND expires > ?", []any{userID, t.now}
 	if !page.After.IsZero() {
 		query += " AND created <= ? AND (created < ? OR session_id > ?)"

@@ -5,6 +5,7 @@ import (
 	"database/sql"
 	"errors"
 	"fmt"
+	"slices"
 	"testing"
 	"time"
 
@@ -320,6 +321,96 @@ func TestSeenSessions(t *testing.T) {
 	})
 	flush()
 	equal(t, "sessions", one[int](t, raw, "SELECT count(*) FROM sessions WHERE last_seen IS NOT NULL"), 0)
+}
+
+// TestIdleSessions: a session ends when no node was asked about it for half an hour, and
+// no later than two minutes after that.
+func TestIdleSessions(t *testing.T) {
+	everywhere(t, func(t *testing.T, f *fixture) {
+		idle := store.Options{URL: f.url, SessionIdle: 30 * time.Minute}
+		first, other := openWith(t, idle), openWith(t, idle)
+		u := f.insertUser("u")
+		insert := func(secret string) *store.Session {
+			s := newSession(secret, u.ID, f.clock.Now())
+			s.Expires = s.Created.Add(24 * time.Hour)
+			f.update(func(ctx context.Context, tx *store.Tx) error { return tx.InsertSession(ctx, s) })
+			return s
+		}
+		after := func(passed time.Duration) {
+			for _, node := range []*fixture{f, first, other} {
+				node.clock.advance(passed)
+			}
+		}
+		want := func(node *fixture, what string, s *store.Session, want error) {
+			t.Helper()
+			_, _, err := node.Session(t.Context(), s.Digest)
+			wantErr(t, what, err, want)
+			node.view(func(ctx context.Context, tx *store.Tx) error {
+				_, err := tx.Session(ctx, s.Digest)
+				wantErr(t, what+", in a transaction", err, want)
+				sessions, err := tx.SessionsOf(ctx, u.ID, store.Page{Limit: 2})
+				listed := slices.ContainsFunc(sessions, func(one *store.Session) bool { return one.Digest == s.Digest })
+				equal(t, what+", is listed", listed, want == nil)
+				return err
+			})
+		}
+		use := func(node *fixture, s *store.Session) {
+			t.Helper()
+			session, _, err := node.Session(t.Context(), s.Digest)
+			wantErr(t, "in use", err, nil)
+			node.NoteSeen(session)
+		}
+		flush := func(node *fixture) {
+			t.Helper()
+			wantErr(t, "FlushUses", node.FlushUses(t.Context()), nil)
+		}
+
+		never := insert("never used")
+		after(30 * time.Minute)
+		want(first, "after half an hour", never, nil)
+		after(2 * time.Minute)
+		want(first, "later", never, store.ErrNotFound)
+		want(other, "later, on the other node", never, store.ErrNotFound)
+		want(f, "where sessions do not end", never, nil)
+
+		used := insert("used")
+		want(first, "to be in memory", used, nil)
+		after(20 * time.Minute)
+		use(other, used)
+		flush(other)
+		after(20 * time.Minute)
+		want(first, "used on the other node", used, nil)
+		after(12 * time.Minute)
+		want(first, "used on the other node, long ago", used, store.ErrNotFound)
+
+		always := insert("always used")
+		for range 100 {
+			use(first, always)
+			after(59 * time.Second)
+			flush(first)
+		}
+		want(other, "used all the time on the other node", always, nil)
+
+		again := insert("used while it is not in memory")
+		after(20 * time.Minute)
+		use(first, again)
+		first.update(func(ctx context.Context, tx *store.Tx) error {
+			return tx.SetSessionInfo(ctx, again.Digest, []byte("{}"))
+		})
+		after(20 * time.Minute)
+		want(first, "used, and not written", again, nil)
+
+		older := insert("older than pages of others")
+		after(time.Second)
+		for i := range 5 {
+			insert(fmt.Sprint("the others ", i))
+		}
+		after(20 * time.Minute)
+		use(first, older)
+		flush(first)
+		after(20 * time.Minute)
+		want(other, "older than pages of others that have ended", older, nil)
+	})
 }
 
 // TestSeeingACachedSession allocates nothing within the minute.

@@ -34,6 +34,9 @@ type Options struct {
 	NormalizeEmail func(string) string
 	// Now is the clock; time.Now when nil.
 	Now func() time.Time
+	// SessionIdle is after how long sessions end that nobody uses; 0 for never. They may go
+	// on for two minutes more.
+	SessionIdle time.Duration
 	// Queued, when not nil, is called after a change that has put a notice or an event
 	// into its queue. It must not wait.
 	Queued func()
@@ -63,6 +66,7 @@ type Store struct {
 	watch       *watch // of a server
 	keyUses     *uses
 	sessionUses *uses
+	idle        idleness
 	oldKeys     bool
 	lists       chan struct{} // has one for each long list that is being read
 	tokenKey    []byte
@@ -114,7 +118,7 @@ func newStore(u *dburl.URL, o Options) *Store {
 	}
 	return &Store{
 		url: u, dialect: dialectOf(u.Dialect), normalize: o.NormalizeEmail, now: o.Now, queued: o.Queued, log: o.Log,
-		cache: newCache(), watch: newWatch(), keyUses: usesOfKeys(), sessionUses: usesOfSessions(),
+		cache: newCache(), watch: newWatch(), keyUses: usesOfKeys(), sessionUses: usesOfSessions(), idle: idleness(o.SessionIdle),
 		lists: make(chan struct{}, listsAtOnce),
 	}
 }
@@ -239,6 +243,7 @@ type Tx struct {
 	now       time.Time
 	normalize func(string) string
 	seen      *uses // of sessions
+	idle      idleness
 	touched   touched
 	// changed is set when a change was made, and id is then what tells later
 	// that the transaction was committed; not on SQLite.
@@ -251,7 +256,7 @@ type Tx struct {
 }
 
 func (s *Store) newTx(tx *sql.Tx) *Tx {
-	return &Tx{tx: tx, dialect: s.dialect, now: s.now(), normalize: s.normalize, seen: s.sessionUses}
+	return &Tx{tx: tx, dialect: s.dialect, now: s.now(), normalize: s.normalize, seen: s.sessionUses, idle: s.idle}
 }
 
 // Now is the transaction's one reading of the clock.

@@ -16,6 +16,14 @@ const (
 	noteSessionEvery = time.Minute
 )
 
+// FlushEvery is how often [Store.FlushUses] is to be called.
+const FlushEvery = time.Minute
+
+// seenLag is by how much the last use of a session that the database holds lags: uses
+// within noteSessionEvery of another are not noted, and another node writes its own
+// every FlushEvery.
+const seenLag = noteSessionEvery + FlushEvery
+
 // NoteUse notes that a key was used now. Nothing is written before
 // [Store.FlushUses].
 func (s *Store) NoteUse(k *APIKey) { s.keyUses.note(k.Digest, &k.lastUse, s.now()) }
@@ -30,10 +38,15 @@ func (s *Store) NoteSeen(session *Session) {
 // for none. It is the only part of a shared row that changes.
 type lastUse struct{ noted atomic.Int64 }
 
-// read sets it to what the database holds.
+// read takes over what the database holds, unless a later use was noted.
 func (l *lastUse) read(at time.Time) {
-	if !at.IsZero() {
-		l.noted.Store(at.UnixNano())
+	if at.IsZero() {
+		return
+	}
+	for last := l.noted.Load(); last < at.UnixNano(); last = l.noted.Load() {
+		if l.noted.CompareAndSwap(last, at.UnixNano()) {
+			return
+		}
 	}
 }
 
