@@ -37,7 +37,7 @@ func validParams(s *server, request string, sub *subject) params {
 	if request == "user-new" {
 		word := strings.ToLower(newReqID())
 		return params{
-			"full_name": "Newcomer " + word, "email": "newcomer-" + word + "@canary.example.com", "password": "Hidden-" + newReqID() + "-word",
+			"full_name": "Newcomer " + word, "email": "newcomer-" + word + "@canary.example.com", "password": randomPassword(),
 			"extra_info": params{"canary": word}, "verify_retry_wait": 6, "system_id": "system-" + word,
 		}
 	}
@@ -45,7 +45,7 @@ func validParams(s *server, request string, sub *subject) params {
 		"session_token": sub.session, "target_session_token": sub.session,
 		"user_id": u.id, "user_role": "authenticated", "target_userid": u.id, "target_owner": u.id,
 		"email": u.email, "email_address": u.email, "email_type": "signup", "full_name": u.name,
-		"password": u.password, "current_password": u.password, "new_password": "Renewed-" + newReqID() + "-word",
+		"password": u.password, "current_password": u.password, "new_password": randomPassword(),
 		"ip_address": "198.51.100.207", "user_agent": "Canary/9.9 (feathered)", "expires": later(),
 		"extra_info_json": params{"cage": 1}, "extra_info": params{"cage": 2},
 		"keep_current_session": false, "required_active": true,
@@ -106,7 +106,7 @@ func validParams(s *server, request string, sub *subject) params {
 	case "user-check-access":
 		all["target_sharedwith"] = strconv.Itoa(u.id) + ",1"
 	case "user-validatepass":
-		all["password"] = "Judged-" + newReqID() + "-word"
+		all["password"] = randomPassword()
 	}
 	return all
 }
@@ -149,7 +149,7 @@ func subjectOf(s *server) *subject {
 func newcomer(s *server) map[string]any {
 	word := strings.ToLower(newReqID())
 	return s.call("user-new", params{
-		"full_name": "Newcomer " + word, "email": "newcomer-" + word + "@canary.example.com", "password": "Hidden-" + newReqID() + "-word",
+		"full_name": "Newcomer " + word, "email": "newcomer-" + word + "@canary.example.com", "password": randomPassword(),
 	}).ok().Response
 }
 

@@ -3,7 +3,6 @@ package test
 import (
 	"bytes"
 	"cmp"
-	"crypto/rand"
 	"encoding/json"
 	"fmt"
 	"maps"
@@ -366,16 +365,16 @@ func TestChangedCredentialsAreMailed(t *testing.T) {
 	old, renamed := u.email, "renamed-"+u.email
 	var want []told
 	expect := func(to, subject string) { want = append(want, told{to, subject}) }
-	change := params{"user_id": u.id, "full_name": u.name, "email": old, "current_password": u.password, "new_password": "Placid-" + rand.Text()[:16]}
+	change := params{"user_id": u.id, "full_name": u.name, "email": old, "current_password": u.password, "new_password": randomPassword()}
 	wrong := change.with(params{"current_password": "Vivid-wrong-password-1"})
 	s.call("user-changepass-nosession", wrong).failed("current_password_wrong")
 	s.call("user-changepass-nosession", change).ok()
 	expect(old, passwordChanged)
 	s.call("user-changepass", change.with(params{
-		"session_token": s.session(u.id), "current_password": change["new_password"], "new_password": "Serene-" + rand.Text()[:16],
+		"session_token": s.session(u.id), "current_password": change["new_password"], "new_password": randomPassword(),
 	})).ok()
 	expect(old, passwordChanged)
-	s.call("user-resetpass-nosession", params{"email_address": old, "new_password": "Gentle-" + rand.Text()[:16], "required_active": true}).ok()
+	s.call("user-resetpass-nosession", params{"email_address": old, "new_password": randomPassword(), "required_active": true}).ok()
 	expect(old, passwordChanged)
 	s.call("internal-user-edit", params{"target_userid": u.id, "update_dict": params{"full_name": "Another Name"}}).ok()
 	s.call("internal-user-edit", params{"target_userid": u.id, "update_dict": params{"email": renamed}}).ok()
@@ -384,7 +383,7 @@ func TestChangedCredentialsAreMailed(t *testing.T) {
 		"user_id": u.id, "user_role": "authenticated", "session_token": s.session(u.id), "target_userid": u.id, "update_dict": params{"email": old},
 	}).ok()
 	expect(renamed, emailChanged)
-	s.call("user-resetpass-nosession", params{"email_address": old, "new_password": "Calm-" + rand.Text()[:16], "required_active": true}).ok()
+	s.call("user-resetpass-nosession", params{"email_address": old, "new_password": randomPassword(), "required_active": true}).ok()
 	expect(old, passwordChanged)
 	var got []told
 	s.wait("the messages", func() bool {

@@ -308,7 +308,7 @@ func (v visitor) expect(name string, body params, code string) (*outcome, bool) 
 func (v visitor) live() {
 	email := "visitor-" + strings.ToLower(rand.Text()[:16]) + "@mail.example.com"
 	v.write(func() { v.tried[email] = true })
-	_, _ = v.expect("user-new", params{"full_name": "V", "email": email, "password": "Vivid-" + rand.Text()[:16]}, "user_exists")
+	_, _ = v.expect("user-new", params{"full_name": "V", "email": email, "password": randomPassword()}, "user_exists")
 	found, ok := v.expect("user-lookup-email", params{"email": email}, "")
 	if !ok {
 		return
@@ -573,7 +573,7 @@ func TestNodesAreOne(t *testing.T) {
 	for i := range 4 {
 		email := fmt.Sprintf("racer%d@mail.example.com", i)
 		made := 0
-		for _, r := range c.onEach(12, "user-new", params{"full_name": "R", "email": email, "password": "Vivid-" + rand.Text()[:16]}) {
+		for _, r := range c.onEach(12, "user-new", params{"full_name": "R", "email": email, "password": randomPassword()}) {
 			if r.Success {
 				made++
 			} else {
