@@ -22,11 +22,12 @@ import (
 // bytes for each, memory says nothing about the server as it is built.
 const mostGrown = 50 << 10
 
-// resident returns the resident memory of a process in KiB.
+// resident returns the resident memory of a process in KiB, without the pages of files, of
+// which the system keeps as many as it likes.
 func resident(t testing.TB, pid int) int {
 	t.Helper()
 	for line := range strings.Lines(read(t, fmt.Sprintf("/proc/%d/status", pid))) {
-		if value, ok := strings.CutPrefix(line, "VmRSS:"); ok {
+		if value, ok := strings.CutPrefix(line, "RssAnon:"); ok {
 			kib, err := strconv.Atoi(strings.TrimSpace(strings.TrimSuffix(strings.TrimSpace(value), "kB")))
 			if err != nil {
 				t.Fatal(err)
@@ -34,7 +35,7 @@ func resident(t testing.TB, pid int) int {
 			return kib
 		}
 	}
-	t.Fatalf("process %d has no VmRSS", pid)
+	t.Fatalf("process %d has no RssAnon", pid)
 	return 0
 }
 
