@@ -88,11 +88,8 @@ func activeInRole(ctx context.Context, rows store.Rows, id int64, role string) e
 
 // allActive fails unless every id is that of an active user.
 func allActive(ctx context.Context, rows store.Rows, ids []int64) error {
-	if len(ids) > 1 {
-		slices.Sort(ids)
-		ids = slices.Compact(ids)
-	}
-	for _, id := range ids {
+	slices.Sort(ids)
+	for _, id := range slices.Compact(ids) {
 		user, err := userIn(ctx, rows, id)
 		if err != nil {
 			return err

@@ -615,6 +615,15 @@ func sessionlessKeyScenarios() map[string][]scenario {
 				f.internalLock(alice.ID, "unlock").succeeds()
 				f.verifySessionlessKey(key, alice).succeeds()
 			}},
+			{"of somebody else", func(f *fixture) {
+				alice, staff, root := f.user("alice", "authenticated"), f.user("bob", "staff"), f.user("root", "superuser")
+				key := parseKey(f.t, f.newSessionlessKey(sessionlessParams(alice)).succeeds().APIKey)
+				f.verifySessionlessKey(key, root).succeeds()
+				staff.Role = "superuser" // as the frontend has it
+				f.verifySessionlessKey(key, staff).fails(api.CodeNotAllowedOnKey, `{}`)
+				f.internalLock(root.ID, "lock").succeeds()
+				f.verifySessionlessKey(key, root).fails(api.CodeNotAllowedOnKey, `{}`)
+			}},
 		},
 		"apikey-revoke-nosession": {
 			{"a key", func(f *fixture) {
