@@ -79,7 +79,6 @@ func (s *Server) SessionExists(ctx context.Context, p *api.SessionTokenParams) (
 	if err != nil {
 		return api.SessionExistsResult{}, err
 	}
-	s.Store.NoteSeen(session)
 	prepared, _ := session.Memo().(*sessionReply)
 	if prepared == nil || prepared.user != user {
 		prepared, err = prepareSession(session, user)
