@@ -3,8 +3,8 @@
 // Its six rules are those of the Python server: length, common passwords,
 // similarity to the user's own data, repeated characters, digits only, and
 // known breaches. A password is judged as a whole, in the form in which it is
-// hashed; none is cut. Nothing in this package logs, and no message or error holds a password or any part of
-// its hash.
+// hashed; none is cut. Nothing in this package logs, and no message or error holds
+// a password or any part of its hash.
 package passpolicy
 
 import (

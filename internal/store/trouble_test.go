@@ -143,45 +143,31 @@ func (c *cutter) reset() {
 // TestCloseAfterReset closes a store whose connections have ended: nothing was lost, so
 // there is nothing to report.
 func TestCloseAfterReset(t *testing.T) {
-	t.Parallel()
-	for _, kind := range []databases.Kind{databases.PostgreSQL, databases.MariaDB} {
-		t.Run(string(kind), func(t *testing.T) {
-			t.Parallel()
-			c, where := cut(t, kind)
-			f := openFixture(t, where)
-			f.initialize()
-			c.reset()
-			wantErr(t, "Close", f.Close(), nil)
-		})
-	}
+	behindCutters(t, func(t *testing.T, c *cutter, f *fixture) {
+		c.reset()
+		wantErr(t, "Close", f.Close(), nil)
+	})
 }
 
 // TestCutCommits cuts the connection in the moment of commits: each change is made
 // exactly once, and said to be made.
 func TestCutCommits(t *testing.T) {
-	t.Parallel()
-	for _, kind := range []databases.Kind{databases.PostgreSQL, databases.MariaDB} {
-		t.Run(string(kind), func(t *testing.T) {
-			t.Parallel()
-			c, where := cut(t, kind)
-			f := openFixture(t, where)
-			f.initialize()
-			const n = 30
-			for i := range n {
-				c.next.Store(int32(i % 3)) // passes, isLost, isMade
-				u := newUser(fmt.Sprint("user", i))
-				err := f.Update(t.Context(), func(ctx context.Context, tx *store.Tx) error { return tx.InsertUser(ctx, u) })
-				wantErr(t, fmt.Sprintf("commit %d", i), err, nil)
-			}
-			equal(t, "cuts", c.cuts.Load(), n*2/3)
-			f.view(func(ctx context.Context, tx *store.Tx) error {
-				users, err := usersOf(ctx, tx, store.UserQuery{})
-				equal(t, "users", len(users), n+3)
-				return err
-			})
-			wantErr(t, "Ping", f.Ping(t.Context()), nil)
+	behindCutters(t, func(t *testing.T, c *cutter, f *fixture) {
+		const n = 30
+		for i := range n {
+			c.next.Store(int32(i % 3)) // passes, isLost, isMade
+			u := newUser(fmt.Sprint("user", i))
+			err := f.Update(t.Context(), func(ctx context.Context, tx *store.Tx) error { return tx.InsertUser(ctx, u) })
+			wantErr(t, fmt.Sprintf("commit %d", i), err, nil)
+		}
+		equal(t, "cuts", c.cuts.Load(), n*2/3)
+		f.view(func(ctx context.Context, tx *store.Tx) error {
+			users, err := usersOf(ctx, tx, store.UserQuery{})
+			equal(t, "users", len(users), n+3)
+			return err
 		})
-	}
+		wantErr(t, "Ping", f.Ping(t.Context()), nil)
+	})
 }
 
 // TestReadersDuringCommits has commits take long, and some connections end in them: who
@@ -254,6 +240,21 @@ func TestReadersDuringCommits(t *testing.T) {
 	close(done)
 	readers.Wait()
 	equal(t, "cuts", c.cuts.Load(), n/2)
+}
+
+// behindCutters runs a test on each kind of server, with a cutter before it.
+func behindCutters(t *testing.T, test func(t *testing.T, c *cutter, f *fixture)) {
+	t.Helper()
+	t.Parallel()
+	for _, kind := range []databases.Kind{databases.PostgreSQL, databases.MariaDB} {
+		t.Run(string(kind), func(t *testing.T) {
+			t.Parallel()
+			c, where := cut(t, kind)
+			f := openFixture(t, where)
+			f.initialize()
+			test(t, c, f)
+		})
+	}
 }
 
 // cut returns a cutter before a new database and the URL through it.
